@@ -111,6 +111,7 @@ print(njit(lambda count: np.zeros(count).sum())(3))
 """
 
 
+@pytest.mark.slow
 def test_a_cached_kernel_loads_nothing_that_only_a_compilation_needs() -> None:
     """And a user's function with arrays can still be compiled afterwards."""
     for _ in range(2):  # the first run may fill the cache

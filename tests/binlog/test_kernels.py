@@ -76,6 +76,7 @@ def decimals(draw: st.DrawFn) -> tuple[Decimal, int, int]:
         return (-value if draw(st.booleans()) else value), precision, scale
 
 
+@pytest.mark.slow
 @given(decimals())
 def test_decimals_of_every_shape(case: tuple[Decimal, int, int]) -> None:
     value, precision, scale = case

@@ -23,6 +23,8 @@ from tests.codec.damage import damaged_bytes, damaged_tree
 from tests.codec.test_families import CASES, IMPOSSIBLE, Case, named
 from tests.samples import SampleOptions, SampleSource, sample_batch
 
+pytestmark = pytest.mark.slow
+
 CONTEXT = EnvelopeContext("demo", 1_700_000_100_123_456)
 
 

@@ -21,6 +21,8 @@ from binlogsync.schema import Column, TableSchema
 from tests.binlog.captured import EVENTS, NAMES, TYPES, load
 from tests.binlog.rendered_images import compare_rendered, packet_ends
 
+pytestmark = pytest.mark.slow
+
 _RENDERED = {"mysql": 12, "mariadb": 11, "mysql_events": 11, "mariadb_events": 7, "mysql_types": 2, "mariadb_types": 0}
 """Batches of the golden dumps that are rendered directly."""
 

@@ -233,6 +233,7 @@ def test_tables_in_lists_tuples_and_dicts_are_found_by_dagster_and_by_commands(p
     assert find_consumer(package.__name__, SourceTable("main", "shop", "e1")).is_mirror
 
 
+@pytest.mark.slow
 def test_a_module_that_blocks_is_an_error_with_its_name(package: ModuleType) -> None:
     """In a subprocess, because pytest uses the alarm signal in this one."""
     folder = Path(package.__path__[0])

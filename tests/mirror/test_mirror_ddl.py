@@ -23,6 +23,8 @@ from binlogsync.targets.duckdb.state import load_state
 from binlogsync.targets.duckdb.transaction import DuckTransaction
 from tests.duck import SERVER_UUID, Change, make_batch, mirror_rows, query
 
+pytestmark = pytest.mark.slow
+
 THINGS = ("shop", "things")
 SCHEMA = TableSchema(
     *THINGS,

@@ -24,6 +24,8 @@ from tests.duck import Change, make_batch, query
 from tests.mirror.test_mirror import KEYED, KEYLESS, STEPS, TWO_KEYS, Row, SimulatedTable
 from tests.mirror.test_mirror_ddl import SCHEMA, ddl
 
+pytestmark = pytest.mark.slow
+
 SOFT, HISTORY = MirrorOptions(deleted_at="deleted_at"), MirrorOptions(history=True)
 NAMES = TableSchema(
     "shop", "things", (Column("id", "int"), Column("name", "varchar", length=9, charset="utf8mb4")), ("id",)

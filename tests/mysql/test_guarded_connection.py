@@ -25,6 +25,8 @@ from tests.databases import FreshDatabase
 from tests.mysql.peers import EOF, OK, PASSWORD, SALT, SSL_FLAG, PacketStream, Peer, column, greeting, switch
 from tests.mysql.sources import PLAIN, run, source_of
 
+pytestmark = pytest.mark.slow
+
 FULL_LOGIN = b"\x01\x04"
 Script = Callable[[PacketStream], None]
 

@@ -78,6 +78,7 @@ def test_variables_of_a_source_require_the_source(tmp_path: Path) -> None:
     assert Settings.read(tmp_path, {**variables, "BINLOGSYNC_SOURCE": "main,eu"}).mysql("eu").host == "db"
 
 
+@pytest.mark.slow
 def test_a_command_and_the_definitions_refuse_it(tmp_path: Path) -> None:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("BINLOGSYNC_")}
     environment = {**clean, "PYTHONPATH": str(ROOT), "BINLOGSYNC_STAT": "oldest"}

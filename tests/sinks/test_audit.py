@@ -18,6 +18,8 @@ from tests.duck import query
 from tests.samples import SampleOptions, SampleSource, sample_schema
 from tests.sinks.contract import SinkContract, Stored
 
+pytestmark = pytest.mark.slow
+
 
 def changes_of(*flushes: Flush) -> list[RowChange]:
     """The changes in binlog order."""

@@ -110,6 +110,7 @@ def test_what_retention_leaves_out_goes_and_what_is_pinned_stays() -> None:
     assert [each.sequence for each in desk.kept] == [0, 5, 6, 7]
 
 
+@pytest.mark.slow
 def test_thousands_of_schema_changes_are_linear_and_push_out_no_other() -> None:
     class Counting(MemoryBookmarks):
         bookmarks_read = 0

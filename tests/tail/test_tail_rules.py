@@ -24,6 +24,8 @@ from binlogsync.tail.run import Tail, TailOptions, TailProgress
 from tests.samples import SampleSource, SampleTransaction
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 
 class UnreachableSink(Sink):
     """A sink that is never reached."""
