@@ -26,14 +26,14 @@ _FETCH_BYTES = 16 << 20
 
 
 class _TimedMirror(Mirror):
-    """A mirror that stores the time of its last batch."""
+    """A mirror that stores the time of its last batch, and the CPU time until then."""
 
-    at = 0.0
+    at = cpu_at = 0.0
 
     def take(self, work: Sequence[TableChanges], stop: threading.Event) -> None:
-        """Apply the batches, and store the time."""
+        """Apply the batches, and store the times."""
         super().take(work, stop)
-        self.at = time.perf_counter()
+        self.at, self.cpu_at = time.perf_counter(), time.process_time()
 
 
 def measure_mirror(url: str, source: str, table: str, changes: int) -> Measurement:
@@ -41,12 +41,12 @@ def measure_mirror(url: str, source: str, table: str, changes: int) -> Measureme
     with tempfile.TemporaryDirectory(prefix="bench-mirror-") as folder:
         target = _TimedMirror(Path(folder) / "mirror.duckdb", DATABASE, table)
         with StreamReader(NatsOptions(url=url), source) as reader:
-            begun = time.perf_counter()
+            begun, cpu = time.perf_counter(), time.process_time()
             options = ConsumeOptions(client_id="bench", idle_s=1.0)
             done = consume(reader, (DATABASE, table), target, options, threading.Event()).changes
     if done != changes:
         raise SystemExit(f"{done} changes mirrored, {changes} made")
-    return Measurement(target.at - begun, 0, done)
+    return Measurement(target.at - begun, 0, done, target.cpu_at - cpu)
 
 
 def measure_fetch(url: str, source: str, table: str, changes: int) -> Measurement:
@@ -68,7 +68,7 @@ async def _fetch(url: str, source: str, table: str, changes: int) -> Measurement
     state = (await js.stream_info(stream)).state
     # nats-server disconnects a client with more than 64 MB of pending data.
     by = max(1, min(1000, _FETCH_BYTES * state.messages // state.bytes))
-    begun, size = time.perf_counter(), 0
+    begun, cpu, size = time.perf_counter(), time.process_time(), 0
     while True:
         try:
             found = await subscription.fetch(by, 1.0)
@@ -76,7 +76,7 @@ async def _fetch(url: str, source: str, table: str, changes: int) -> Measurement
             break
         size += sum(len(message.data) for message in found)
         await found[-1].ack_sync()
-        seconds = time.perf_counter() - begun
+        seconds, cpu_s = time.perf_counter() - begun, time.process_time() - cpu
     await js.delete_consumer(stream, "bare")
     await client.close()
-    return Measurement(seconds, size, changes)
+    return Measurement(seconds, size, changes, cpu_s)

@@ -25,11 +25,14 @@ _LAST_WAIT_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """Duration, bytes read from the socket (0 if unknown), and changes decoded (0 for the floor)."""
+    """Duration, bytes read from the socket (0 if unknown), changes decoded (0 for the floor), and CPU seconds of this
+    process (0 if not measured).
+    """
 
     seconds: float
     bytes: int
     changes: int
+    cpu_s: float = 0.0
 
 
 def read_floor(config: MySQLConfig) -> Measurement:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from binlogsync.binlog.compiling import inner, kernel
-from binlogsync.binlog.kernel_types import int64, intp, uint8
+from binlogsync.binlog.kernel_types import int64, intp, uint8, uint64
 from binlogsync.binlog.memory import address, load_i32, load_u8, store_i64, store_u8
 from binlogsync.codec.json_texts import Bytes, text_values, validity, validity_bitmap
 from binlogsync.errors import WireError
@@ -43,10 +43,17 @@ def _number(data: intp, start: int64, stop: int64) -> int64:
 
 
 @inner
+def _pair(at: intp) -> int64:
+    """The number of two digits; far below 0 for other text."""
+    tens, ones = uint64(load_u8(at)) - uint64(48), uint64(load_u8(at + 1)) - uint64(48)
+    return int64(tens * uint64(10) + ones) if tens <= uint64(9) and ones <= uint64(9) else -(10**6)
+
+
+@inner
 def _day(data: intp, at: int64) -> int64:
     """Days since 1970 of the ten bytes YYYY-MM-DD, or a value below any date when the date is impossible."""
     none = -(2**62)
-    year, month, day = _number(data, at, at + 4), _number(data, at + 5, at + 7), _number(data, at + 8, at + 10)
+    year, month, day = 100 * _pair(data + at) + _pair(data + at + 2), _pair(data + at + 5), _pair(data + at + 8)
     if load_u8(data + at + 4) != 45 or load_u8(data + at + 7) != 45 or year < 1 or month < 1 or month > 12 or day < 1:
         return none
     is_leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
@@ -66,8 +73,8 @@ def _clock(data: intp, at: int64, stop: int64, hour_digits: int64) -> int64:
     colon = at + hour_digits
     if stop < colon + 6 or load_u8(data + colon) != 58 or load_u8(data + colon + 3) != 58:
         return -1
-    hours = _number(data, at, colon)
-    minutes, seconds = _number(data, colon + 1, colon + 3), _number(data, colon + 4, colon + 6)
+    hours = _pair(data + at) if hour_digits == 2 else _number(data, at, colon)
+    minutes, seconds = _pair(data + colon + 1), _pair(data + colon + 4)
     if hours < 0 or minutes < 0 or minutes > 59 or seconds < 0 or seconds > 59:
         return -1
     micros, digits = 0, stop - colon - 7
@@ -77,7 +84,8 @@ def _clock(data: intp, at: int64, stop: int64, hour_digits: int64) -> int64:
         micros = _number(data, colon + 7, stop)
         if micros < 0:
             return -1
-        micros *= 10 ** (6 - digits)
+        for _ in range(digits, 6):
+            micros *= 10
     return ((hours * 60 + minutes) * 60 + seconds) * 1_000_000 + micros
 
 

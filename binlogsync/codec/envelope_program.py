@@ -25,7 +25,7 @@ from binlogsync.schema import GEOMETRY_TYPES, INTEGER_BITS, Column, TableSchema
 # with null as a value; a string or a number that is not needed; null instead of an image; a member that may be absent.
 NOTHING, STRING, SCALAR, ANY, DOCUMENT, UNUSED, IMAGE, OPTIONAL = range(8)
 _LARGEST = (1 << 31) - 1
-_LEAST_ROWS, _MOST_ROWS, _PLACES = 512, 4096, 1 << 20
+_LEAST_ROWS, _MOST_ROWS, _PLACES = 512, 2048, 1 << 19
 """Rows found in one call, fewer in wide tables, so that the places of their values stay in the cache."""
 _MOST_KEPT = 8 << 20
 Numbers = npt.NDArray[np.int64]

@@ -39,32 +39,42 @@ def mark_null(starts: intp, row: int64, valid: intp) -> boolean:
     return is_null
 
 
+@inner
+def _eight_digits(word: uint64) -> uint64:
+    """The number of eight digits, each a byte from 0 to 9: neighbours are combined to two, four and eight digits."""
+    word = word * uint64(10) + (word >> uint64(8))
+    pairs = (word & _PAIRS) * uint64(100 + (1_000_000 << 32))
+    fours = ((word >> uint64(16)) & _PAIRS) * uint64(1 + (10_000 << 32))
+    return (pairs + fours) >> uint64(32)
+
+
+@inner
+def _has_others(word: uint64) -> boolean:
+    """Whether a byte is above 9."""
+    return (word | (word + _SIXES)) & _UPPER_HALVES != 0
+
+
 @inner(apart=True)
 def _natural(at: intp, stop: intp) -> tuple[uint64, boolean]:
-    """(the number of these digits, whether it is one in JSON and below 2**64)."""
-    size = stop - at
-    number = uint64(0)
-    if size < 1 or size > 20 or (size > 1 and load_u8(at) == 48):
-        return number, False
-    is_good = True
-    while stop - at > 7:
-        # Eight digits at once: neighbours are combined to numbers of two, four and eight digits.
-        word = load_u64(at) ^ _ZEROS
-        is_good = is_good and (word | (word + _SIXES)) & _UPPER_HALVES == 0
-        word = word * uint64(10) + (word >> uint64(8))
-        pairs = (word & _PAIRS) * uint64(100 + (1_000_000 << 32))
-        fours = ((word >> uint64(16)) & _PAIRS) * uint64(1 + (10_000 << 32))
-        number = number * uint64(100_000_000) + ((pairs + fours) >> uint64(32))
-        at += 8
-    last = number
-    for k in range(at, stop):
-        digit = uint64(load_u8(k)) - uint64(48)
-        is_good = is_good and digit <= uint64(9)
-        last = number
-        number = number * uint64(10) + digit
-    if size == 20:
-        is_good = is_good and last <= uint64(1844674407370955161) and number >= uint64(10_000_000_000_000_000_000)
-    return number, is_good
+    """(the number of these digits, whether it is one in JSON and below 2**64). Reads up to eight bytes before `at`."""
+    left = stop - at
+    if left < 1 or left > 20 or (left > 1 and load_u8(at) == 48):
+        return uint64(0), False
+    number, scale, is_bad = uint64(0), uint64(1), False
+    while left > 8:
+        word = load_u64(stop - 8) ^ _ZEROS
+        is_bad = is_bad or _has_others(word)
+        number += _eight_digits(word) * scale
+        scale *= uint64(100_000_000)
+        stop -= 8
+        left -= 8
+    shift = uint64(64 - 8 * left)
+    word = ((load_u64(stop - 8) ^ _ZEROS) >> shift) << shift
+    is_bad = is_bad or _has_others(word)
+    first = _eight_digits(word)
+    if left == 4 and scale == uint64(10_000_000_000_000_000):  # of 20 digits
+        is_bad = is_bad or first > uint64(1844) or (first == uint64(1844) and number > uint64(6744073709551615))
+    return number + first * scale, not is_bad
 
 
 @kernel
