@@ -32,9 +32,10 @@ from binlogsync.codec import image_kernel as kernel
 from binlogsync.codec.lookup_tables import TABLES
 from binlogsync.schema import BINARY_TYPES, INTEGER_BITS, TEXT_TYPES, Column
 
-_MOST_EVENTS = 64
-_MOST_ROWS = 256
-_MOST_BYTES = 64 << 10
+_EVENTS_OF_TABLE = 32  # on average; with more, columns are faster
+_MOST_EVENTS = 512
+_MOST_ROWS = 1024
+_MOST_BYTES = 128 << 10
 _OUTPUT_BYTES = 1 << 20
 _LAYOUTS = 1 << 12  # layouts after these have no plan
 
@@ -84,6 +85,8 @@ class ImageTextWriter:
     def render(self, events: RowEvents, count: int, layouts: Sequence[Layout]) -> list[list[ImageTexts] | None] | None:
         """See ImageRenderer."""
         if count > _MOST_EVENTS or int((events.end[:count] - events.at[:count]).sum()) > _MOST_BYTES:
+            return None
+        if count > _EVENTS_OF_TABLE and count > _EVENTS_OF_TABLE * len(set(events.layout[:count].tolist())):
             return None
         while self._planned < min(len(layouts), _LAYOUTS):
             self._plans[self._planned] = self._plan(layouts[self._planned])

@@ -235,3 +235,18 @@ def test_rows_of_many_columns_are_the_same(seed: int) -> None:
             data = chance.choice((data[:at], data[:at] + chance.randbytes(1) + data[at + 1 :]))
         direct = _rendered(layout, data, op)
         assert direct is None or direct == _from_columns(layout, data, op)
+
+
+@pytest.mark.parametrize(
+    ("tables", "each", "is_rendered"), [(1, 32, True), (1, 33, False), (10, 32, True), (20, 32, False)]
+)
+def test_many_events_become_columns(tables: int, each: int, is_rendered: bool) -> None:
+    """A few for each table are rendered, and none if there are too many in all."""
+    chance, chosen = random.Random(1), _COLUMNS[:3]
+    layouts, events = [_layout(chosen) for _ in range(tables)], RowEvents.room_for(tables * each)
+    memory = np.frombuffer(data := _image(chosen, chance), np.uint8)
+    events.at[:], events.end[:], events.op[:] = address(memory), address(memory) + len(data), 0
+    events.layout[:] = np.arange(tables * each) % tables
+    found = ImageTextWriter().render(events, tables * each, layouts)
+    assert (found is not None) == is_rendered
+    assert found is None or all(texts is not None and len(texts) == 1 for texts in found)
