@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,13 @@ def query(path: Path, sql: str) -> list[tuple[Any, ...]]:
     with duckdb.connect(str(path)) as connection:
         rows: list[tuple[Any, ...]] = connection.execute(sql).fetchall()
     return rows
+
+
+def query_elsewhere(path: Path, sql: str) -> str:
+    """The rows of a query in another process, as text: that fails while this process has the file open."""
+    program = "import duckdb, sys; print(duckdb.connect(sys.argv[1], read_only=True).execute(sys.argv[2]).fetchall())"
+    command = [sys.executable, "-c", program, str(path), sql]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
 def mirror_rows(path: Path, database: str, table: str) -> list[tuple[Any, ...]]:

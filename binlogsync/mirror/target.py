@@ -73,6 +73,8 @@ class _JoinedMirrors(Target):
         if len(self._mirrors) != len(mirrors) or any(one.file.path != file.path for one in mirrors):
             raise ConfigError("mirrors that change together must be in one file, and each of a different table")
         for one in mirrors:
+            if one.file is not file:
+                one.file.release()  # it may have kept the file open alone before
             one.file, one.store = file, self.store  # so that the file is released once for all
 
     @property

@@ -27,7 +27,7 @@ from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.targets.duckdb.file import DuckFile
-from tests.duck import query
+from tests.duck import query, query_elsewhere
 from tests.nats_commands import delete_stream
 from tests.samples import SampleOptions, SampleSource, SampleTransaction, small_schema
 from tests.waiting import wait_until
@@ -147,6 +147,7 @@ def test_handlers_and_mirrors_stay_live(stream: SixTables, tmp_path: Path) -> No
         assert not any(running.errors.values())
         with DuckFile(path).begin() as transaction:  # mirrors and handlers have let other connections in
             assert transaction.load_progress(stream.key("t3")).changes == len(stream.ids["t3"])
+    assert query_elsewhere(path, "SELECT 1") == "[(1,)]"  # no mirror keeps the file open after the end of the pool
     for table in TABLES[3:]:
         rows = query(path, f"SELECT count(*) FROM shop.{table}")
         assert rows[0][0] > 0
@@ -255,3 +256,16 @@ def test_a_new_pool_resumes_exactly(stream: SixTables, tmp_path: Path) -> None:
         with live(stream, [seen.task(table, path) for table in TABLES]) as running:
             running.wait(lambda: all(len(seen.ids[table]) >= len(stream.ids[table]) for table in TABLES), "changes")
     assert seen.ids == stream.ids
+
+
+def test_a_mirror_that_joins_others_leaves_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DuckFile, "hold_s", 600.0)
+    path = tmp_path / "w.duckdb"
+    one, two = Mirror(path, "shop", "a"), Mirror(path, "shop", "b")
+    with two.file.begin(keep_open=True):
+        pass
+    alone = two.file
+    assert alone.is_open
+    one.join([two])
+    assert not alone.is_open
+    assert query_elsewhere(path, "SELECT 1") == "[(1,)]"
