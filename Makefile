@@ -25,7 +25,7 @@ CHECK ?=
 RATE ?=
 ARGS ?=
 # The tests mostly wait for servers, so the default is more workers than cores.
-WORKERS ?= 4
+WORKERS ?= 5
 PORT ?= 3000
 
 .PHONY: help
