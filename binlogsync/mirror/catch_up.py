@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,16 +25,11 @@ from binlogsync.nats.reader import StreamReader
 from binlogsync.position import Checkpoint
 from binlogsync.position_order import PositionOrder, compare
 from binlogsync.snapshot.watermarks import ReadStoppedError
+from binlogsync.targets import TableTransaction
 from binlogsync.targets.batch_checks import check_batch, decode_ops, describe_missing_columns
-from binlogsync.targets.duckdb.column_types import has_same_shape
-from binlogsync.targets.duckdb.loads import LoadState, spare_state
-from binlogsync.targets.duckdb.row_images import RowImages
-from binlogsync.targets.duckdb.rows import apply_keyed
+from binlogsync.targets.load_state import LoadState
 from binlogsync.targets.mirror_state import MirrorState
 from binlogsync.waiting import Interval
-
-if TYPE_CHECKING:
-    from binlogsync.targets.duckdb.file import DuckDBPyConnection
 
 log = logging.getLogger(__name__)
 _FETCH = 20_000
@@ -73,15 +67,15 @@ class CatchUp:
     """Applies changes to the rows of one load.
 
     Args:
-        store: runs a function in a transaction of the mirror's file that also stores the load's new state.
-        release: closes the file for a while.
+        store: runs a function in a transaction of the mirror's target that also stores the load's new state.
+        release: lets other processes use the target for a while.
     """
 
     def __init__(
         self,
         reader: StreamReader,
         load: LoadState,
-        store: Callable[[LoadState, Callable[[DuckDBPyConnection, MirrorState], None]], None],
+        store: Callable[[LoadState, Callable[[TableTransaction, MirrorState], None]], None],
         release: Callable[[], None],
         stop: threading.Event,
     ) -> None:
@@ -169,7 +163,7 @@ class CatchUp:
         self._fetched = rest
         if todo:
             moved = replace(self._load, applied=todo[-1].last_sequence)
-            self._store(moved, lambda connection, state: apply_to_rows(connection, state, self._load, todo))
+            self._store(moved, lambda transaction, state: apply_to_rows(transaction, state, self._load, todo))
             self._load = moved
 
 
@@ -189,10 +183,10 @@ def check_stream(reader: StreamReader, load: LoadState) -> None:
 
 
 def apply_to_rows(
-    connection: DuckDBPyConnection, state: MirrorState, load: LoadState, items: Sequence[StreamBatch]
+    transaction: TableTransaction, state: MirrorState, load: LoadState, items: Sequence[StreamBatch]
 ) -> None:
     """Apply changes to the spare table in the open transaction. Raises RestartLoadError."""
-    parts = []
+    batches, converter = [], transaction.converter
     for item in items:
         if (ddl := item.batch.ddl) is not None:
             reason = f"a statement may have changed the table during the load: {ddl.sql[:200]}"
@@ -200,13 +194,12 @@ def apply_to_rows(
         batch = fit_images(item.batch, load.left_out)
         if describe_missing_columns(batch):
             raise RestartLoadError("a change during the load has incomplete row images", needs_view=True)
-        if not has_same_shape(batch.schema, load.schema):
+        if not converter.has_same_shape(batch.schema, load.schema):
             raise RestartLoadError("its columns changed during the load")
         # Without a primary key, rows are identified by the unique key that they were read by.
         batch = replace(batch, schema=replace(batch.schema, primary_key=load.key))
-        ops = decode_ops(batch)
-        if (ops == _TRUNCATE).any():
+        if (decode_ops(batch) == _TRUNCATE).any():
             raise RestartLoadError("TRUNCATE TABLE ran during the load")
         check_batch(batch)
-        parts.append(RowImages(batch, ops))
-    apply_keyed(connection, spare_state(state, load.schema), replace(load.schema, primary_key=load.key), parts)
+        batches.append(batch)
+    transaction.apply_to_spare(state, replace(load.schema, primary_key=load.key), batches)

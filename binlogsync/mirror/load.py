@@ -15,7 +15,7 @@ import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from binlogsync.errors import ConsumeError, SourceError
 from binlogsync.mirror.catch_up import CatchUp, RestartLoadError, check_stream, find_last_checkpoint
@@ -30,24 +30,10 @@ from binlogsync.snapshot.progress import ProgressMeter, ReadProgress
 from binlogsync.snapshot.throttle import LoadLimits
 from binlogsync.snapshot.view import Description, LockRequiredError, TableSnapshot, read_table
 from binlogsync.snapshot.watermarks import ReadStoppedError, contains_start
-from binlogsync.targets.duckdb.file import DuckFile
-from binlogsync.targets.duckdb.loads import (
-    LoadState,
-    check_owner,
-    create_spare,
-    drop_load,
-    find_load,
-    store_load,
-    take_over,
-)
-from binlogsync.targets.duckdb.row_images import insert_rows
-from binlogsync.targets.duckdb.state import ensure_meta, load_state
-from binlogsync.targets.duckdb.streamed_rows import insert_batches
+from binlogsync.targets import TableStore, TableTransaction
+from binlogsync.targets.load_state import LoadState
 from binlogsync.targets.mirror_state import MirrorState
 from binlogsync.waiting import backoff_s
-
-if TYPE_CHECKING:
-    from binlogsync.targets.duckdb.file import DuckDBPyConnection
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -65,17 +51,15 @@ class LoadedTable:
         at: the checkpoint at which the rows equal the table.
         schema: of the table; None if there is no such table on the server, and no spare table.
         left_out: columns of the source that the spare table does not have; None if not known yet.
-        spare: its name as SQL.
         rows: number of rows read.
         start_sequence: sequence of the stream's last checkpoint when the load began; 0 without a stream.
         stream: when that stream was created (StreamReader.created_at); None without a stream.
-        owner: of the spare table (targets/duckdb/loads.py).
+        owner: of the spare table (TableTransaction.begin_load).
     """
 
     at: Checkpoint
     schema: TableSchema | None
     left_out: tuple[str, ...] | None
-    spare: str
     rows: int
     start_sequence: int
     stream: str | None
@@ -86,7 +70,7 @@ class LoadedTable:
 class TableLoad:
     """One load of the mirror of `name`. Without `reader` the table is read in one view."""
 
-    file: DuckFile
+    tables: TableStore
     name: tuple[str, str]
     source: MySQLConfig
     reader: StreamReader | None
@@ -106,7 +90,7 @@ class TableLoad:
         try:
             return self._run_until_right()
         finally:
-            self.file.release()
+            self.tables.release()
 
     def _run_until_right(self) -> LoadedTable:
         needs_view = False
@@ -114,7 +98,7 @@ class TableLoad:
             try:
                 return self._run(needs_view=needs_view)
             except RestartLoadError as restart:
-                self._change(lambda connection, state: drop_load(connection, state))
+                self._change(lambda transaction, state: transaction.drop_load(state))
                 needs_view = needs_view or restart.needs_view
                 pause_s = backoff_s(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, attempt)
                 log.warning("%s: the load begins again in %.1f s: %s", self.label, pause_s, restart.reason)
@@ -133,7 +117,7 @@ class TableLoad:
         if found is None or self.reader is None:
             return self._read_view(None, may_lock=True)
         try:
-            with ChunkReader(self.source, self.name, self.limits, self.stop, self.file.release) as chunks:
+            with ChunkReader(self.source, self.name, self.limits, self.stop, self.tables.release) as chunks:
                 if stored is not None:
                     self._check_stored(stored, chunks, self.reader)
                 elif chunks.key is not None and not needs_view:
@@ -149,11 +133,10 @@ class TableLoad:
                 raise RestartLoadError(f"its definition changed: {error}") from error
         if stored is None:
             return self._read_view(found, may_lock=True)
-        self.file.release()
-        at = CatchUp(self.reader, stored, self._store, self.file.release, self.stop).run()
-        spare = self._change(lambda connection, state: state.beside(state.spare("reading")))
+        self.tables.release()
+        at = CatchUp(self.reader, stored, self._store, self.tables.release, self.stop).run()
         return LoadedTable(
-            at, stored.schema, stored.left_out, spare, stored.rows, stored.start_sequence, stored.stream, self.owner
+            at, stored.schema, stored.left_out, stored.rows, stored.start_sequence, stored.stream, self.owner
         )
 
     # One view.
@@ -169,12 +152,11 @@ class TableLoad:
         for _ in range(_VIEW_TRIES):
             with read_table(self.source, *self.name, stop=self.stop, may_lock=may_lock) as snapshot:
                 if found is None or contains_start(snapshot.at, found[0]):
-                    spare, rows = self._store_view(snapshot)
+                    rows = self._store_view(snapshot)
                     return LoadedTable(
                         snapshot.at,
                         snapshot.schema,
                         snapshot.left_out,
-                        spare,
                         rows,
                         found[1] if found else 0,
                         self._stream,
@@ -189,23 +171,23 @@ class TableLoad:
             "a replica that lags behind it; wait for it, or configure the address of that source"
         )
 
-    def _store_view(self, snapshot: TableSnapshot) -> tuple[str, int]:
-        """Store the rows; returns (name of the spare table as SQL, number of rows)."""
-        spare = self._change(lambda connection, state: create_spare(connection, state, snapshot.schema, self.owner))
+    def _store_view(self, snapshot: TableSnapshot) -> int:
+        """Store the rows; returns their number."""
+        self._change(lambda transaction, state: transaction.begin_load(state, snapshot.schema, self.owner))
         meter = ProgressMeter(0, 0)
         for batch in snapshot.batches():
-            self._change_owned(lambda connection, _: insert_rows(connection, spare, batch))  # noqa: B023 - runs now
+            self._change_owned(lambda transaction, state: transaction.insert_rows(state, batch.schema, [batch]))  # noqa: B023 - runs now
             meter.add(len(batch))
             self._report(meter)
             if self.stop.is_set():
                 raise ReadStoppedError
-        self.file.release()
-        return spare, meter.progress.rows
+        self.tables.release()
+        return meter.progress.rows
 
     # Chunks.
 
     def _find_stored(self) -> LoadState | None:
-        return self._change(lambda connection, state: find_load(connection, state))
+        return self._change(lambda transaction, state: transaction.find_load(state))
 
     def _check_stored(self, stored: LoadState, chunks: ChunkReader, reader: StreamReader) -> None:
         """Raise RestartLoadError unless a load that was interrupted can be resumed."""
@@ -217,7 +199,7 @@ class TableLoad:
             raise RestartLoadError(f"another server answers: {chunks.server[0]}, before {stored.server_uuid}")
         if chunks.key is None or chunks.key.names != stored.key:
             raise RestartLoadError("its key changed since the load was interrupted")
-        self._change(lambda connection, state: take_over(connection, state, self.owner))
+        self._change(lambda transaction, state: transaction.store_load(state, stored, self.owner))
         log.info("%s: the load resumes after %d rows", self.label, stored.rows)
 
     def _begin(self, chunks: ChunkReader, found: tuple[Checkpoint, int]) -> LoadState:
@@ -235,9 +217,9 @@ class TableLoad:
             stream=self._stream,
         )
 
-        def begin(connection: DuckDBPyConnection, state: MirrorState) -> None:
-            create_spare(connection, state, description.schema, self.owner)
-            store_load(connection, state, load, self.owner)
+        def begin(transaction: TableTransaction, state: MirrorState) -> None:
+            transaction.begin_load(state, description.schema, self.owner)
+            transaction.store_load(state, load, self.owner)
 
         self._change(begin)
         log.info(
@@ -271,38 +253,35 @@ class TableLoad:
         high = chunk.high if chunk.is_last else None
         moved = replace(load, last_key=chunk.last_key or None, rows=load.rows + count, high=high)
 
-        def insert(connection: DuckDBPyConnection, state: MirrorState) -> None:
+        def insert(transaction: TableTransaction, state: MirrorState) -> None:
             if chunk.batches:
-                insert_batches(connection, state.beside(state.spare("reading")), load.schema, chunk.batches)
+                transaction.insert_rows(state, load.schema, chunk.batches)
 
         self._store(moved, insert)
         return moved
 
-    def _store(self, load: LoadState, change: Callable[[DuckDBPyConnection, MirrorState], None]) -> None:
+    def _store(self, load: LoadState, change: Callable[[TableTransaction, MirrorState], None]) -> None:
         """Change the spare table, and store the state of the load, in one transaction."""
 
-        def both(connection: DuckDBPyConnection, state: MirrorState) -> None:
-            change(connection, state)
-            store_load(connection, state, load, self.owner)
+        def both(transaction: TableTransaction, state: MirrorState) -> None:
+            change(transaction, state)
+            transaction.store_load(state, load, self.owner)
 
         self._change_owned(both)
 
-    def _change_owned(self, change: Callable[[DuckDBPyConnection, MirrorState], None]) -> None:
+    def _change_owned(self, change: Callable[[TableTransaction, MirrorState], object]) -> None:
         """Change the spare table in a transaction. Raises ConsumeError if another load owns it now."""
 
-        def checked(connection: DuckDBPyConnection, state: MirrorState) -> None:
-            check_owner(connection, state, self.owner)
-            change(connection, state)
+        def checked(transaction: TableTransaction, state: MirrorState) -> None:
+            transaction.check_owner(state, self.owner)
+            change(transaction, state)
 
         self._change(checked, keep_open=True)
 
-    def _change(
-        self, change: Callable[[DuckDBPyConnection, MirrorState], Result], *, keep_open: bool = False
-    ) -> Result:
+    def _change(self, change: Callable[[TableTransaction, MirrorState], Result], *, keep_open: bool = False) -> Result:
         """Run a function in a transaction, with the state of the mirror."""
-        with self.file.transaction(keep_open=keep_open) as connection:
-            ensure_meta(connection)
-            return change(connection, load_state(connection, *self.name))
+        with self.tables.begin(keep_open=keep_open) as transaction:
+            return change(transaction, transaction.load_mirror(*self.name))
 
 
 def _describe_other_server(source: MySQLConfig, snapshot: TableSnapshot, start: Checkpoint) -> str:

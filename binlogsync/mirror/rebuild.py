@@ -1,6 +1,6 @@
 """Loads a mirror from the source where its changes do not suffice, or builds it from the stream after a rename.
 
-The rows are read into a spare table (load.py), some thousand per transaction, so that the file is never open for long.
+The rows are read into a spare table (load.py), some thousand per transaction, so that no transaction is long.
 The last transaction replaces the mirror by the spare table, and stores the checkpoint at which its rows are right.
 Changes before that checkpoint, which the stream delivers later, are skipped.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +16,6 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from binlogsync.change import ChangeBatch
 from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey, ProgressStore, TableProgress
@@ -36,25 +34,10 @@ from binlogsync.position_order import PositionOrder, compare
 from binlogsync.snapshot.progress import ReadProgress
 from binlogsync.snapshot.throttle import LoadLimits
 from binlogsync.snapshot.watermarks import ReadStoppedError
-from binlogsync.targets.duckdb.file import DuckFile, quote
-from binlogsync.targets.duckdb.history import close_versions, open_versions
-from binlogsync.targets.duckdb.loads import check_owner, create_spare, find_load, forget_load
-from binlogsync.targets.duckdb.progress import load_progress, move_progress
-from binlogsync.targets.duckdb.records import load_gaps, resolve_gaps
-from binlogsync.targets.duckdb.row_images import insert_table
-from binlogsync.targets.duckdb.state import (
-    column_list,
-    drop_or_keep_table,
-    ensure_deleted_at,
-    ensure_meta,
-    load_state,
-    replace_table,
-)
+from binlogsync.targets import TableStore, TableTransaction
+from binlogsync.targets.factory import open_store
 from binlogsync.targets.mirror_state import ChangePosition, MirrorOptions
 from binlogsync.waiting import backoff_s
-
-if TYPE_CHECKING:
-    from binlogsync.targets.duckdb.file import DuckDBPyConnection
 
 log = logging.getLogger(__name__)
 _MIN_REPAIR_WAIT_S, _MAX_REPAIR_WAIT_S = 10.0, 600.0
@@ -63,19 +46,24 @@ _REBUILD_PAUSE_FACTOR, _MAX_REBUILD_PAUSE_S = 5.0, 60.0
 
 
 class RebuildableMirror(Target):
-    """The table of a mirror, and its rebuilds; target.Mirror applies the changes."""
+    """The table of a mirror, and its rebuilds; target.Mirror applies the changes.
+
+    Attributes:
+        tables: where the table is stored.
+        store: the same, as the store of progress.
+    """
 
     def __init__(
         self,
-        path: str | Path,
+        tables: TableStore | str | Path,
         database: str,
         table: str,
         source: MySQLConfig | None = None,
         options: MirrorOptions = DEFAULT_OPTIONS,
         limits: LoadLimits | None = None,
     ) -> None:
-        self.file = DuckFile(path, error=ConsumeError)
-        self.store: ProgressStore = TableProgress(self.file)
+        self.tables = open_store(tables)
+        self.store: ProgressStore = TableProgress(self.tables)
         self.database = database
         self.table = table
         self.source = source
@@ -111,11 +99,10 @@ class RebuildableMirror(Target):
         self.stream, self._stop = reader, stop
         if self.source is None:
             return False
-        with self.file.transaction() as connection:
-            ensure_meta(connection)
-            state = load_state(connection, self.database, self.table)
-            is_new = not state.is_known and load_progress(connection, key) == NO_PROGRESS
-            has_begun = is_new and find_load(connection, state) is not None
+        with self.tables.begin() as transaction:
+            state = transaction.load_mirror(self.database, self.table)
+            is_new = not state.is_known and transaction.load_progress(key) == NO_PROGRESS
+            has_begun = is_new and transaction.find_load(state) is not None
         if not is_new:
             return False
         if not has_begun and reader.changes_from(self.database, self.table, reader.first_sequence()):
@@ -130,23 +117,22 @@ class RebuildableMirror(Target):
     def load_first(self, key: ProgressKey) -> None:
         """Load the table of a new mirror; returns early on a stop."""
         with suppress(ReadStoppedError):
-            self._load(key, NO_PROGRESS, lambda connection, loaded: _store_start(connection, key, loaded))
+            self._load(key, NO_PROGRESS, lambda transaction, loaded: _store_start(transaction, key, loaded))
 
     def repair(self, key: ProgressKey, progress: ConsumerProgress) -> None:
         """Rebuild the mirror if it has an open gap; if that fails, try again later.
 
         Until then the gap stays open, the mirror's check fails, and changes are applied.
         """
-        with self.file.transaction(keep_open=True) as connection:
-            ensure_meta(connection)
-            opened = [gap for gap in load_gaps(connection, key) if not gap.resolution]
-            is_known = load_state(connection, self.database, self.table).is_known
+        with self.tables.begin(keep_open=True) as transaction:
+            opened = [gap for gap in transaction.load_gaps(key) if not gap.resolution]
+            is_known = transaction.load_mirror(self.database, self.table).is_known
         if not opened or self.source is None or time.monotonic() < self._next_read_at:
             return
         if not is_known and progress == NO_PROGRESS:
             return  # the first change triggers the snapshot
         log.warning("%s: rebuilding from %s: %s", key, self.source.address, opened[-1].detail)
-        self.file.release()
+        self.tables.release()
         try:
             self.rebuild(key, progress)
         except ReadStoppedError:
@@ -173,7 +159,7 @@ class RebuildableMirror(Target):
                 "MySQL resource), so that it can be rebuilt from a snapshot, or use a handler for this table"
             )
         log.warning("%s: rebuilding from %s: %s", reason.state.name, self.source.address, reason.reason)
-        self.file.release()
+        self.tables.release()
         at = self.rebuild(key)
         if len(changes_after(following, at)):
             raise ConsumeError(
@@ -186,26 +172,25 @@ class RebuildableMirror(Target):
         former = find_former_name(statement)
         if former is None or self.stream is None or statement.ddl is None:
             return False
-        self.file.release()
-        with tempfile.TemporaryDirectory(prefix=".renamed-", dir=self.file.path.parent) as folder:
-            builder = StreamTableBuilder(self.stream, Path(folder) / "past.duckdb")
-            try:
-                found = builder.build(former, statement)
-                if found is None or found.schema is None:
-                    return False
-                schema, owner = replace(found.schema, database=self.database, table=self.table), secrets.token_hex(8)
-                with self.file.transaction() as connection:
-                    ensure_meta(connection)
-                    state = load_state(connection, self.database, self.table)
-                    spare = create_spare(connection, state, schema, owner)
-                for rows in builder.rows(found):
-                    with self.file.transaction(keep_open=True) as connection:
-                        insert_table(connection, spare, rows)
-            finally:
-                builder.close()
+        self.tables.release()
+        if (scratch := self.tables.scratch()) is None:
+            return False
+        with scratch as built:
+            builder = StreamTableBuilder(self.stream, built)
+            found = builder.build(former, statement)
+            if found is None or found.schema is None:
+                return False
+            schema, owner = replace(found.schema, database=self.database, table=self.table), secrets.token_hex(8)
+            with self.tables.begin() as transaction:
+                state = transaction.load_mirror(self.database, self.table)
+                transaction.begin_load(state, schema, owner)
+            for rows in builder.rows(found):
+                with self.tables.begin(keep_open=True) as transaction:
+                    transaction.check_owner(state, owner)
+                    transaction.copy_rows(state, rows)
         at = Checkpoint(statement.ddl.position, statement.server_uuid, None, 0, statement.ddl.ts_us)
-        with self.file.transaction() as connection:
-            self._replace_table(connection, LoadedTable(at, schema, found.left_out, spare, 0, 0, None, owner))
+        with self.tables.begin() as transaction:
+            self._replace_table(transaction, LoadedTable(at, schema, found.left_out, 0, 0, None, owner))
         log.info("%s.%s: built from the changes of %s in the stream", self.database, self.table, ".".join(former))
         return True
 
@@ -213,35 +198,37 @@ class RebuildableMirror(Target):
         self,
         key: ProgressKey,
         applied: ConsumerProgress = NO_PROGRESS,
-        also: Callable[[DuckDBPyConnection], None] = lambda connection: None,
+        also: Callable[[TableTransaction], None] = lambda transaction: None,
     ) -> Checkpoint:
         """Replace the mirror's rows by those of the source (load.py); returns the checkpoint that they are right at.
 
         `also` runs in the transaction that replaces the table. Raises SourceError, and ConsumeError if the source has
         not reached the changes that the mirror has `applied`; nothing is changed then. Raises ReadStoppedError.
         """
-        return self._load(key, applied, lambda connection, loaded: also(connection))
+        return self._load(key, applied, lambda transaction, loaded: also(transaction))
 
     def _load(
         self,
         key: ProgressKey,
         applied: ConsumerProgress,
-        also: Callable[[DuckDBPyConnection, LoadedTable], None],
+        also: Callable[[TableTransaction, LoadedTable], None],
     ) -> Checkpoint:
         assert self.source is not None
         begun = time.monotonic()
         started = datetime.now(UTC)
         name = (self.database, self.table)
-        loaded = TableLoad(self.file, name, self.source, self.stream, self._stop, self.limits, self._set_progress).run()
+        loaded = TableLoad(
+            self.tables, name, self.source, self.stream, self._stop, self.limits, self._set_progress
+        ).run()
         if not applied.is_new and compare(applied.at, loaded.at) is PositionOrder.AFTER:
             raise ConsumeError(
                 f"{key}: {self.source.address} is at {loaded.at}, but {applied} is applied already: that server "
                 "lags behind the source of the stream; wait for it, or configure the address of that source"
             )
-        with self.file.transaction() as connection:
-            self._replace_table(connection, loaded)
-            resolve_gaps(connection, key, f"rebuilt at {loaded.at}", "the mirror", until=started)
-            also(connection, loaded)
+        with self.tables.begin() as transaction:
+            self._replace_table(transaction, loaded)
+            transaction.resolve_gaps(key, f"rebuilt at {loaded.at}", "the mirror", until=started)
+            also(transaction, loaded)
         ended = time.monotonic()
         log.info("%s.%s: loaded with %d rows at %s in %.1f s", *name, loaded.rows, loaded.at, ended - begun)
         rate = 0.0 if self._load_progress is None else self._load_progress.rate
@@ -252,31 +239,27 @@ class RebuildableMirror(Target):
     def _set_progress(self, progress: ReadProgress) -> None:
         self._load_progress = progress
 
-    def _replace_table(self, connection: DuckDBPyConnection, content: LoadedTable) -> None:
+    def _replace_table(self, transaction: TableTransaction, content: LoadedTable) -> None:
         """Replace the mirror by the spare table; with soft deletes, rows missing in it become deleted rows."""
-        state = load_state(connection, self.database, self.table)
-        check_owner(connection, state, content.owner)
-        state = ensure_deleted_at(connection, state, self.options.deleted_at)
+        state = transaction.load_mirror(self.database, self.table)
+        transaction.check_owner(state, content.owner)
+        state = transaction.ensure_deleted_at(state, self.options.deleted_at)
         at = content.at
         state = replace(state, read_at=at, left_out=content.left_out)
         if content.left_out:
             log.warning("%s: column(s) %s are left out: %s", state.name, ", ".join(content.left_out), ADVICE)
         if content.schema is None:
-            state = drop_or_keep_table(connection, state, at.ts_us)
+            state = transaction.drop_or_keep_table(state, at.ts_us)
+            transaction.drop_load(state)
         else:
-            if state.deleted_at is not None:
-                column_list(content.schema, state.deleted_at)
-                connection.execute(
-                    f"ALTER TABLE {content.spare} ADD COLUMN {quote(state.deleted_at)} TIMESTAMP WITH TIME ZONE"
-                )
-            state = replace_table(connection, state, content.spare, content.schema, at.ts_us)
-        forget_load(connection, state)
+            state = transaction.replace_table(state, content.schema, at.ts_us)
         if self.options.history:
             position = ChangePosition(at.ts_us, at.position.file, at.position.pos)
-            close_versions(connection, state, position)
-            open_versions(connection, state, position)
+            transaction.close_versions(state, position)
+            transaction.open_versions(state, position)
 
 
-def _store_start(connection: DuckDBPyConnection, key: ProgressKey, loaded: LoadedTable) -> None:
+def _store_start(transaction: TableTransaction, key: ProgressKey, loaded: LoadedTable) -> None:
     """Store that the stream's messages before the load need not be delivered, so that a later gap is noticed."""
-    move_progress(connection, key, NO_PROGRESS, replace(NO_PROGRESS, seen=loaded.start_sequence, stream=loaded.stream))
+    start = replace(NO_PROGRESS, seen=loaded.start_sequence, stream=loaded.stream)
+    transaction.move_progress(key, NO_PROGRESS, start)

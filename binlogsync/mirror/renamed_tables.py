@@ -2,7 +2,7 @@
 
 Online schema changes (gh-ost, pt-online-schema-change) fill a table under another name and rename it at the end; a
 migration may rename a table back and forth. The stream has the rows under the former name. They are applied in a
-temporary file, from the statement that created the table to the one that renames it. If the stream no longer has the
+temporary store, from the statement that created the table to the one that renames it. If the stream no longer has the
 first statement, or the effect of a later one is not provable, the result is None and the table is read from the server.
 """
 
@@ -11,8 +11,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -26,14 +24,12 @@ from binlogsync.mirror.ddl import NO_TABLE, former_name
 from binlogsync.nats.reader import StreamReader
 from binlogsync.nats.retained_changes import read_retained_changes
 from binlogsync.server_version import ServerFlavor, flavor_of
-from binlogsync.targets.duckdb.file import DuckFile, quote
-from binlogsync.targets.duckdb.state import create_table, drop_mirror, drop_table, ensure_meta, load_state
+from binlogsync.targets import TableStore
 from binlogsync.targets.mirror_state import MirrorState
 
 log = logging.getLogger(__name__)
 Table = tuple[str, str]
 _MOST_RENAMES = 5
-_ROWS = 20_000
 
 
 def find_former_name(statement: ChangeBatch) -> Table | None:
@@ -46,17 +42,11 @@ def find_former_name(statement: ChangeBatch) -> Table | None:
 
 
 class StreamTableBuilder:
-    """Builds tables as they were before a statement in the stream, in a DuckDB file at `path`."""
+    """Builds tables as they were before a statement in the stream, in an empty store."""
 
-    def __init__(self, reader: StreamReader, path: Path) -> None:
+    def __init__(self, reader: StreamReader, scratch: TableStore) -> None:
         self._reader = reader
-        self._file = DuckFile(path, error=ConsumeError)
-        with self._file.transaction() as connection:
-            ensure_meta(connection)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.release()
+        self._tables = scratch
 
     def build(self, table: Table, statement: ChangeBatch, renames: int = _MOST_RENAMES) -> MirrorState | None:
         """The table as it was before the statement; None if its rows cannot be proven from the stream."""
@@ -71,12 +61,8 @@ class StreamTableBuilder:
 
     def rows(self, state: MirrorState) -> Iterator[pa.Table]:
         """The rows of a table that was built, in batches."""
-        assert state.schema is not None
-        names = ", ".join(quote(column.name) for column in state.schema.columns)
-        with self._file.transaction() as connection:
-            connection.execute("SET TimeZone = 'UTC'")
-            for batch in connection.sql(f"SELECT {names} FROM {state.target}").to_arrow_reader(_ROWS):
-                yield pa.Table.from_batches([batch])
+        with self._tables.begin() as transaction:
+            yield from transaction.read_rows(state)
 
     def _take(self, table: Table, batch: ChangeBatch, is_proven: bool, renames: int) -> bool:
         """Apply a change if all earlier rows are proven; True when the rows after it are proven."""
@@ -91,7 +77,7 @@ class StreamTableBuilder:
         if not is_proven:
             return False
         try:
-            with self._file.begin(keep_open=True) as transaction:
+            with self._tables.begin(keep_open=True) as transaction:
                 return apply(transaction, [batch]) is None
         except ConsumeError as error:
             log.info("%s cannot be built from the stream: %s", batch.schema.name, error)
@@ -103,21 +89,17 @@ class StreamTableBuilder:
         self._forget(table)
         if state is None or state.schema is None:
             return False
-        with self._file.transaction() as connection:
-            schema = replace(state.schema, database=table[0], table=table[1])
-            moved = replace(load_state(connection, *table), left_out=state.left_out)
-            moved = create_table(connection, moved, schema)
-            connection.execute(f"INSERT INTO {moved.target} FROM {state.target}")
-            drop_table(connection, state)
+        with self._tables.begin() as transaction:
+            transaction.move_table(state, *table)
         return True
 
     def _state(self, table: Table) -> MirrorState:
-        with self._file.transaction() as connection:
-            return load_state(connection, *table)
+        with self._tables.begin() as transaction:
+            return transaction.load_mirror(*table)
 
     def _forget(self, table: Table) -> None:
-        with self._file.transaction() as connection:
-            drop_mirror(connection, *table)
+        with self._tables.begin() as transaction:
+            transaction.forget_mirror(*table)
 
 
 def _dialect(batch: ChangeBatch, ddl: SchemaChange) -> SqlDialect:

@@ -1,4 +1,4 @@
-"""Loads of several mirrors in one file at the same time, each in a thread with its own connections."""
+"""Loads of several mirrors in one target at the same time, each in a thread with its own connections."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
-from binlogsync.errors import BinlogSyncError, ConsumeError
+from binlogsync.errors import BinlogSyncError
 from binlogsync.mirror.rebuild import RebuildableMirror
-from binlogsync.targets.duckdb.file import DuckFile
 
 log = logging.getLogger(__name__)
 Load = tuple[RebuildableMirror, Callable[[], None]]
@@ -34,9 +33,9 @@ def load_side_by_side(loads: Sequence[Load]) -> None:
 
 
 def _load_alone(mirror: RebuildableMirror, load: Callable[[], None]) -> None:
-    """Run one load, with a reader and a DuckFile that no other thread uses."""
-    reader, file = mirror.stream, mirror.file
-    mirror.file = DuckFile(file.path, error=ConsumeError)
+    """Run one load, with a reader and a TableStore of its own."""
+    reader, tables = mirror.stream, mirror.tables
+    mirror.tables = tables.another()
     try:
         with ExitStack() as held:
             if reader is not None:
@@ -46,5 +45,5 @@ def _load_alone(mirror: RebuildableMirror, load: Callable[[], None]) -> None:
         log.warning("%s.%s: %s; the other tables of its group continue to load", mirror.database, mirror.table, error)
         raise
     finally:
-        mirror.file.release()
-        mirror.stream, mirror.file = reader, file
+        mirror.tables.release()
+        mirror.stream, mirror.tables = reader, tables

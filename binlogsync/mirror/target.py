@@ -1,6 +1,6 @@
 """The mirror target: applies changes, and rebuilds the table where they do not suffice (rebuild.py).
 
-Several mirrors in one file can be joined: each transaction of the source then becomes visible at once in all of them.
+Several mirrors in one target can be joined: each transaction of the source then becomes visible at once in all of them.
 A table that is rebuilt from the server is ahead of the others until they reach its snapshot.
 
 A gap (consume/gaps.py) is recorded in the transaction of the message that reports it, and resolved in the transaction
@@ -35,7 +35,9 @@ from binlogsync.targets.fingerprints import FingerprintRequest
 
 
 class Mirror(RebuildableMirror):
-    """A DuckDB table `database.table` in the file `path` that stays equal to the table of the source (see apply.py).
+    """A table `database.table` in `tables` that stays equal to the table of the source (see apply.py).
+
+    `tables` is a TableStore, or the path of a DuckDB file.
 
     With `source` the mirror starts with a snapshot if the stream does not contain the table from its creation, and is
     rebuilt if the effect of a schema change is not provable. Without `source` the mirror starts empty, and such a
@@ -53,11 +55,11 @@ class Mirror(RebuildableMirror):
 
     @property
     def join_scope(self) -> str:
-        """The file."""
-        return self.file.address
+        """The target."""
+        return self.tables.address
 
     def join(self, others: Sequence[Target]) -> Target:
-        """Mirrors that are applied in one transaction. Raises ConfigError unless all are mirrors in one file."""
+        """Mirrors that are applied in one transaction. Raises ConfigError unless all are mirrors in one target."""
         mirrors = [each for each in (self, *others) if isinstance(each, Mirror)]
         if len(mirrors) <= len(others):
             return super().join(others)
@@ -65,17 +67,17 @@ class Mirror(RebuildableMirror):
 
 
 class _JoinedMirrors(Target):
-    """Several mirrors in one file, applied in one transaction."""
+    """Several mirrors in one target, applied in one transaction."""
 
     def __init__(self, mirrors: Sequence[Mirror]) -> None:
         self._mirrors = {one.names: one for one in mirrors}
-        file, self.store = mirrors[0].file, mirrors[0].store
-        if len(self._mirrors) != len(mirrors) or any(one.file.path != file.path for one in mirrors):
+        tables, self.store = mirrors[0].tables, mirrors[0].store
+        if len(self._mirrors) != len(mirrors) or any(one.tables.address != tables.address for one in mirrors):
             raise ConfigError("mirrors that change together must be in one file, and each of a different table")
         for one in mirrors:
-            if one.file is not file:
-                one.file.release()  # it may have kept the file open alone before
-            one.file, one.store = file, self.store  # so that the file is released once for all
+            if one.tables is not tables:
+                one.tables.release()  # it may have kept the file open alone before
+            one.tables, one.store = tables, self.store  # so that the target is released once for all
 
     @property
     def repairs_gaps(self) -> bool:
@@ -108,11 +110,11 @@ def _apply_together(work: Sequence[tuple[Mirror, TableChanges]], stop: threading
     for one, changes in work:
         _check_table(one, changes)
     mirrors, todo = [one for one, _ in work], [changes for _, changes in work]
-    file, with_gap = mirrors[0].file, set[int]()
+    tables, with_gap = mirrors[0].tables, set[int]()
     while any(each.batches for each in todo) and not stop.is_set():
         done: list[tuple[TableChanges, ConsumerProgress]] = []
         rebuilds: list[tuple[int, mirror.RebuildReason]] = []
-        with file.begin(keep_open=True) as transaction:
+        with tables.begin(keep_open=True) as transaction:
             parts, requests = _changes_to_request(transaction, mirrors, todo)
             for index, (one, each, items) in enumerate(zip(mirrors, todo, parts, strict=True)):
                 read_at = transaction.load_mirror(*one.names).read_at
@@ -135,7 +137,7 @@ def _apply_together(work: Sequence[tuple[Mirror, TableChanges]], stop: threading
         for (each, _), progress in zip(done, moved, strict=True):
             each.tracker.confirm(progress, [item.batch for item in each.batches])
         if rebuilds:
-            file.release()
+            tables.release()
             if not all(mirrors[index].wait_to_rebuild(reason, stop) for index, reason in rebuilds):
                 break  # the remaining changes are delivered again
             load_side_by_side(

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from binlogsync.consume.progress import (
     NO_PROGRESS,
@@ -28,14 +28,11 @@ from binlogsync.position_order import PositionOrder, compare
 from binlogsync.replay.from_stream import StreamRangeReader
 from binlogsync.replay.sources import ChangeSources
 from binlogsync.schema import remove_columns
+from binlogsync.targets import TableTransaction
 from binlogsync.targets.duckdb.file import DuckFile
 from binlogsync.targets.duckdb.records import insert_rewind
-from binlogsync.targets.duckdb.transaction import DuckTransaction
 from binlogsync.targets.mirror_state import MirrorOptions, MirrorState
 from binlogsync.targets.records import RewindRecord
-
-if TYPE_CHECKING:
-    from binlogsync.targets.duckdb.file import DuckDBPyConnection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,15 +159,14 @@ def _direction(kept: ConsumerProgress, wanted: ConsumerProgress) -> Literal["bac
 
 
 def _store(sources: ChangeSources, store: ProgressStore, move: RewindRequest, moved: RewindResult) -> ConsumerProgress:
-    """Store the new progress; in a DuckDB file together with the record, and with the rebuilt mirror."""
+    """Store the new progress; in a target with tables together with the record, and with the rebuilt mirror."""
     if (tables := store.tables) is None:
         after = store.move(move.key, moved.before, moved.after)
         store.record_move(move.key, f"{datetime.now(UTC).isoformat()} {move.who}: {moved}; {move.reason}")
         return after
     stored: list[ConsumerProgress] = []
 
-    def save(connection: DuckDBPyConnection) -> None:
-        transaction = DuckTransaction(connection)
+    def save(transaction: TableTransaction) -> None:
         stored.append(transaction.move_progress(move.key, moved.before, moved.after))
         transaction.insert_rewind(_record(move, moved))
 
@@ -180,10 +176,10 @@ def _store(sources: ChangeSources, store: ProgressStore, move: RewindRequest, mo
         if not (is_mirror and move.rebuild):
             if is_mirror:
                 _check_mirror(state, sources, move, moved)
-            save(transaction.connection)
+            save(transaction)
     if not stored:
         options = MirrorOptions(state.deleted_at, history=state.history_table is not None)
-        rebuilt = Mirror(tables.address, move.key.database, move.key.table, sources.config, options)
+        rebuilt = Mirror(tables, move.key.database, move.key.table, sources.config, options)
         rebuilt.rebuild(move.key, moved.before, save)
     return stored[0]
 

@@ -6,7 +6,7 @@ A new target is a package that implements `TableStore` and `TableTransaction`, a
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ from binlogsync.change import ChangeBatch
 from binlogsync.schema import TableSchema
 from binlogsync.targets.conversion import ColumnConverter
 from binlogsync.targets.fingerprints import Fingerprint, FingerprintRequest
+from binlogsync.targets.load_state import LoadState
 from binlogsync.targets.mirror_state import ChangePosition, MirrorState
 from binlogsync.targets.progress import ConsumerProgress, ProgressKey
 from binlogsync.targets.records import ConsumerGap, RepairRecord, ReplayRecord, RewindRecord, Skip
@@ -168,19 +169,66 @@ class TableTransaction(Protocol):
     def open_versions(self, state: MirrorState, at: ChangePosition) -> MirrorState:
         """Start a version for every row of the mirror."""
 
-    # A rebuild: a spare table is filled in many transactions, and replaces the mirror's table in the last one.
+    # A load: a spare table beside the mirror is filled in many transactions, and replaces the mirror's in the last one.
+    # `state` is that of the mirror. The load that began or stored its state last owns the spare table; `owner` is any
+    # text that no other load uses.
 
     @abstractmethod
-    def create_spare(self, state: MirrorState, schema: TableSchema, deleted_at: str | None = None) -> str:
-        """Create an empty table beside the mirror, in place of an earlier one; returns its name as SQL."""
+    def begin_load(self, state: MirrorState, schema: TableSchema | None, owner: str) -> None:
+        """Create an empty spare table in place of an earlier one, or none for None; the load has no state yet."""
 
     @abstractmethod
-    def insert_rows(self, spare: str, batch: ChangeBatch) -> None:
-        """Insert rows of a snapshot (op "r") into a spare table."""
+    def find_load(self, state: MirrorState) -> LoadState | None:
+        """The state of the load that was stored last; None if there is none, or no spare table."""
 
     @abstractmethod
-    def replace_table(self, state: MirrorState, spare: str, schema: TableSchema, gone_us: int) -> MirrorState:
-        """Replace the mirror by the spare table; with soft deletes, missing rows become deleted rows."""
+    def store_load(self, state: MirrorState, load: LoadState, owner: str) -> None:
+        """Store the state of the load, which that owner owns from now on."""
+
+    @abstractmethod
+    def check_owner(self, state: MirrorState, owner: str) -> None:
+        """Raise ConsumeError unless the owner owns the spare table, also at the end of this transaction."""
+
+    @abstractmethod
+    def drop_load(self, state: MirrorState) -> None:
+        """Drop the spare table and the state of its load, if there are any."""
+
+    @abstractmethod
+    def insert_rows(self, state: MirrorState, schema: TableSchema, batches: Iterable[ChangeBatch]) -> int:
+        """Insert rows of a snapshot (op "r"), all of the spare table's schema, into it; returns their number.
+
+        `batches` may read from a server while the rows are stored, and does not use this transaction. Raises what it
+        raises, and ConsumeError for incomplete row images.
+        """
+
+    @abstractmethod
+    def apply_to_spare(self, state: MirrorState, schema: TableSchema, batches: Sequence[ChangeBatch]) -> None:
+        """Apply changes to the spare table in order, by the primary key of `schema`, which may be another unique key.
+
+        A change that is in the rows already has no effect.
+        """
+
+    @abstractmethod
+    def replace_table(self, state: MirrorState, schema: TableSchema, gone_us: int) -> MirrorState:
+        """Replace the mirror's table by the spare table, which has this schema; the load is over.
+
+        With soft deletes, rows that are missing in it become rows deleted at `gone_us`. Raises ConsumeError if the
+        table has a column with the name of the mirror's `deleted_at`.
+        """
+
+    # Tables that were renamed to a mirror's name, built in `TableStore.scratch`.
+
+    @abstractmethod
+    def move_table(self, state: MirrorState, database: str, table: str) -> MirrorState:
+        """Move the table of a mirror to the mirror of another name, which has none; returns the state of that one."""
+
+    @abstractmethod
+    def read_rows(self, state: MirrorState) -> Iterator[pa.Table]:
+        """The rows of the mirror's table, some thousand at a time, as `copy_rows` takes them."""
+
+    @abstractmethod
+    def copy_rows(self, state: MirrorState, rows: pa.Table) -> None:
+        """Insert rows that `read_rows` of another store of this kind returned into the spare table."""
 
     # Verification: the keys and row hashes of the table at a requested position.
 
@@ -236,7 +284,7 @@ class TableStore(Protocol):
     @property
     @abstractmethod
     def address(self) -> str:
-        """Where it is: the path of a file, or the address of a server without the password."""
+        """Where it is: the path of a file, or the address of a server without the password; the same for one store."""
 
     @abstractmethod
     def begin(self, *, keep_open: bool = False) -> AbstractContextManager[TableTransaction]:
@@ -253,3 +301,14 @@ class TableStore(Protocol):
     @abstractmethod
     def release(self) -> None:
         """Let other processes in."""
+
+    def another(self) -> TableStore:
+        """The same store for another thread; this object itself if several threads may use it at once."""
+        return self
+
+    def scratch(self) -> AbstractContextManager[TableStore] | None:
+        """An empty store of this kind, for large tables, which is removed at the end of the block.
+
+        None if the store has none: a renamed table is then read from the server, not built from the stream.
+        """
+        return None

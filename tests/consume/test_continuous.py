@@ -262,10 +262,10 @@ def test_a_mirror_that_joins_others_leaves_its_file(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(DuckFile, "hold_s", 600.0)
     path = tmp_path / "w.duckdb"
     one, two = Mirror(path, "shop", "a"), Mirror(path, "shop", "b")
-    with two.file.begin(keep_open=True):
+    with two.tables.begin(keep_open=True):
         pass
-    alone = two.file
-    assert alone.is_open
+    assert two.tables.is_open
+    alone = two.tables
     one.join([two])
     assert not alone.is_open
     assert query_elsewhere(path, "SELECT 1") == "[(1,)]"

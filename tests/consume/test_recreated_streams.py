@@ -24,8 +24,8 @@ from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
 from binlogsync.targets.duckdb.file import DuckFile
-from binlogsync.targets.duckdb.loads import LoadState
 from binlogsync.targets.duckdb.progress import PROGRESS
+from binlogsync.targets.load_state import LoadState
 from tests.consume.test_consume import NOTES, SAMPLES, SampleRow, SampleStream, ids, record, seen
 from tests.duck import query
 from tests.nats_commands import ask, delete_stream, purge_stream

@@ -9,7 +9,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pymysql
 
 from binlogsync.change import ChangeBatch
@@ -23,6 +22,7 @@ from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.position import Checkpoint
 from binlogsync.stores.memory import MemoryPositionStore
+from binlogsync.targets import TableTransaction
 from binlogsync.targets.duckdb.convert import literal
 from binlogsync.targets.duckdb.file import quote
 from tests.databases import FreshDatabase
@@ -48,7 +48,7 @@ class CountingMirror(Mirror):
         self,
         key: ProgressKey,
         applied: ConsumerProgress = NO_PROGRESS,
-        also: Callable[[duckdb.DuckDBPyConnection], None] = lambda connection: None,
+        also: Callable[[TableTransaction], None] = lambda transaction: None,
     ) -> Checkpoint:
         self.reasons.append(self._reason)
         return super().rebuild(key, applied, also)

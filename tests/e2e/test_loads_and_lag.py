@@ -105,7 +105,7 @@ def test_a_load_pauses_while_a_replica_lags(
         with closing(connect(config)) as connection:
             wait_until(lambda: find_lagging(config, connection, LAG_S, is_replica=False), 60, "the lag")
     wait_until(lambda: f"reading pauses while replica {address} is " in caplog.text, 30, "the pause")
-    wait_until(lambda: not mirror.file.is_open, 10, "the file to be closed during the pause")
+    wait_until(lambda: not mirror.tables.is_open, 10, "the file to be closed during the pause")
     assert loading.is_alive()
     scenario.delay(0)
     finish(loading)

@@ -109,9 +109,9 @@ def test_a_failed_load_does_not_end_the_others(tmp_path: Path, caplog: pytest.Lo
         loaded.set()
 
     mirrors = mirrors_of(tmp_path / "m.duckdb", 2, LoadLimits())
-    files = [one.file for one in mirrors]
+    stores = [one.tables for one in mirrors]
     with pytest.raises(ConsumeError, match="no such column"):
         load_side_by_side(list(zip(mirrors, (fail, load), strict=True)))
     assert loaded.is_set()
     assert "shop.t0: no such column; the other tables of its group continue to load" in caplog.text
-    assert [one.file for one in mirrors] == files
+    assert [one.tables for one in mirrors] == stores

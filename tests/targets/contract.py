@@ -6,6 +6,7 @@ another program does. A new target needs no other test.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,6 +19,7 @@ from binlogsync.targets.progress import NO_PROGRESS, ConsumerProgress, ProgressK
 from binlogsync.targets.records import ReplayRecord, RewindRecord, Skip, new_gap
 from tests.duck import make_batch
 from tests.targets.contract_changes import ChangeContract
+from tests.targets.contract_loads import LoadContract
 from tests.targets.contract_mirrors import ROW, SCHEMA, MirrorContract
 
 __all__ = ["Opener", "ReadTable", "TableStoreContract"]
@@ -37,7 +39,7 @@ def moved(transaction: TableTransaction, before: ConsumerProgress, number: int) 
     return transaction.move_progress(KEY, before, before.after(batch, number, number))
 
 
-class TableStoreContract(MirrorContract, ChangeContract):
+class TableStoreContract(MirrorContract, ChangeContract, LoadContract):
     @pytest.fixture
     def opener(self) -> Opener:
         raise NotImplementedError("each target's test gives its own")
@@ -154,4 +156,21 @@ class TableStoreContract(MirrorContract, ChangeContract):
         assert not store.is_open
         with opener().begin() as transaction:
             assert transaction.load_progress(KEY) == before
-        assert store.address
+        assert store.address == opener().address
+
+    def test_threads_use_the_store_at_the_same_time(self, store: TableStore) -> None:
+        keys = [replace(KEY, table=f"t{number}") for number in range(8)]
+
+        def move(key: ProgressKey) -> ConsumerProgress:
+            own = store.another()
+            with own.begin(keep_open=True) as transaction:
+                before = transaction.move_progress(key, NO_PROGRESS, replace(NO_PROGRESS, seen=1))
+            with own.begin() as transaction:
+                after = transaction.move_progress(key, before, replace(before, seen=2))
+            own.release()
+            return after
+
+        with ThreadPoolExecutor(4) as pool:
+            moved = dict(zip(keys, pool.map(move, keys), strict=True))
+        with store.begin() as transaction:
+            assert {key: transaction.load_progress(key) for key in keys} == moved

@@ -1,4 +1,4 @@
-"""The part of the contract of a `TableStore` about the tables of mirrors: names, rebuilds, history, fingerprints."""
+"""The part of the contract of a `TableStore` about the tables of mirrors: names, history, repairs, fingerprints."""
 
 from __future__ import annotations
 
@@ -91,45 +91,6 @@ class MirrorContract:
             transaction.create_table(state, SCHEMA)
         with pytest.raises(ConsumeError, match="not a mirror"), store.begin() as transaction:
             transaction.create_table(replace(state, schema=None), SCHEMA)
-
-    def test_a_rebuild_replaces_the_table_at_once(self, store: TableStore, read: ReadTable) -> None:
-        """Readers see the old rows until the new ones are complete; changes before the snapshot are skipped."""
-        with store.begin() as transaction:
-            apply(transaction, [inserts(row(1), row(2))])
-            state = transaction.load_mirror("shop", "things")
-            spare = transaction.create_spare(state, SCHEMA)
-        for number in (2, 3):
-            with store.begin() as transaction:
-                transaction.insert_rows(spare, make_batch(SCHEMA, [("r", None, row(number, a="new"))]))
-            assert sorted(each["id"] for each in read("shop", "things")) == [1, 2]
-        with store.begin() as transaction:
-            state = transaction.replace_table(state, spare, SCHEMA, 7)
-            transaction.store_mirror(replace(state, read_at=READ_AT))
-        new = [(2, "new"), (3, "new")]
-        assert sorted((each["id"], each["a"]) for each in read("shop", "things")) == new
-        with store.begin() as transaction:
-            apply(transaction, [inserts(row(2, a="old"), row(3, a="old"), row(4, a="later"))])
-        assert sorted((each["id"], each["a"]) for each in read("shop", "things")) == [*new, (4, "later")]
-
-    def test_an_abandoned_rebuild_leaves_nothing(self, store: TableStore, read: ReadTable) -> None:
-        for number in (1, 2):
-            with store.begin() as transaction:
-                state = transaction.load_mirror("shop", "things")
-                spare = transaction.create_spare(state, SCHEMA)
-                transaction.insert_rows(spare, make_batch(SCHEMA, [("r", None, row(number))]))
-        with store.begin() as transaction:
-            transaction.replace_table(state, spare, SCHEMA, 7)
-        assert [each["id"] for each in read("shop", "things")] == [2]
-
-    def test_soft_deletes_survive_a_rebuild(self, store: TableStore, read: ReadTable) -> None:
-        with store.begin() as transaction:
-            apply(transaction, [inserts(row(1), row(2)), make_batch(SCHEMA, [("d", row(1), None)], 2)], SOFT)
-            state = transaction.load_mirror("shop", "things")
-            spare = transaction.create_spare(state, SCHEMA, SOFT.deleted_at)
-            transaction.insert_rows(spare, make_batch(SCHEMA, [("r", None, row(3))]))
-            transaction.replace_table(state, spare, SCHEMA, 7)
-        deleted = {each["id"]: each["gone"] is not None for each in read("shop", "things")}
-        assert deleted == {1: True, 2: True, 3: False}
 
     def test_every_version_of_a_row_is_kept(self, store: TableStore, read: ReadTable) -> None:
         history = MirrorOptions(history=True)

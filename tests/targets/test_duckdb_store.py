@@ -8,19 +8,19 @@ from typing import Any
 import duckdb
 import pytest
 
-from binlogsync.errors import ConsumeError
-from binlogsync.targets.duckdb.file import DuckFile, quote
+from binlogsync.targets.duckdb.file import quote
+from binlogsync.targets.factory import open_store
 from tests.targets.contract import Opener, ReadTable, TableStoreContract
 
 
-class TestDuckFile(TableStoreContract):
+class TestDuckStore(TableStoreContract):
     @pytest.fixture
     def path(self, tmp_path: Path) -> Path:
         return tmp_path / "store.duckdb"
 
     @pytest.fixture
     def opener(self, path: Path) -> Opener:
-        return lambda: DuckFile(path, error=ConsumeError)
+        return lambda: open_store(path)
 
     @pytest.fixture
     def read(self, path: Path) -> ReadTable:

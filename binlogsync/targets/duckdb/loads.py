@@ -1,83 +1,56 @@
-"""Stores how far the load of a mirror is, in the transaction of the rows of each chunk, so that a load can be resumed.
+"""The spare table beside a mirror, and the state of the load that fills it, stored in the transaction of the rows.
 
-The rows are in a spare table beside the mirror (`MirrorState.spare`), which replaces the mirror at the end. The load
-that began or resumed last owns it: another one, as of a rewind in another process, cannot add rows to it any longer.
+The spare table (`MirrorState.spare`) replaces the mirror's at the end. The load that began or resumed last owns it:
+another one, as of a rewind in another process, cannot add rows to it any longer.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import duckdb
+import pyarrow as pa
 
+from binlogsync.change import ChangeBatch
 from binlogsync.errors import ConsumeError
 from binlogsync.position import Checkpoint
 from binlogsync.schema import TableSchema
 from binlogsync.targets.duckdb.file import META_SCHEMA, first_row, quote
 from binlogsync.targets.duckdb.names import has_relation
-from binlogsync.targets.duckdb.state import column_list
+from binlogsync.targets.duckdb.row_images import insert_table, row_images
+from binlogsync.targets.duckdb.rows import apply_keyed
+from binlogsync.targets.duckdb.state import (
+    check_name_is_free,
+    column_list,
+    copy_deleted_rows,
+    drop_table,
+    store_state,
+)
+from binlogsync.targets.duckdb.streamed_rows import insert_batches
+from binlogsync.targets.load_state import LoadState
 from binlogsync.targets.mirror_state import MirrorState
 
 _LOADS = f"{META_SCHEMA}.loads"
 _FIELDS = "start, start_sequence, server_uuid, schema_json, left_out, key, last_key, row_count, high, applied, stream"
+_PURPOSE = "reading"
 
 
-@dataclass(frozen=True, slots=True)
-class LoadState:
-    """A load that has begun.
-
-    Attributes:
-        start: checkpoint of the stream at its beginning: the changes after it are applied to the rows.
-        start_sequence: stream sequence of that checkpoint.
-        server_uuid: of the server that is read.
-        schema: of the spare table; its primary key is `key`.
-        left_out: columns of the source that the mirror will not have.
-        last_key: SQL literals of the last key that was read; None before the first chunk.
-        rows: number of rows read.
-        high: the rows can contain changes up to this checkpoint; None until all chunks were read.
-        applied: stream sequence up to which changes were applied to the rows.
-        stream: when the stream was created (StreamReader.created_at); None if it is not known.
-    """
-
-    start: Checkpoint
-    start_sequence: int
-    server_uuid: str
-    schema: TableSchema
-    left_out: tuple[str, ...]
-    key: tuple[str, ...]
-    applied: int
-    last_key: tuple[str, ...] | None = None
-    rows: int = 0
-    high: Checkpoint | None = None
-    stream: str | None = None
+def _spare(state: MirrorState) -> str:
+    """The spare table, as SQL."""
+    return state.beside(state.spare(_PURPOSE))
 
 
-def spare_state(state: MirrorState, schema: TableSchema) -> MirrorState:
-    """The spare table of a mirror as if it were the mirror, without soft deletes."""
-    location = (*state.location[:2], state.spare("reading"))
-    return MirrorState(state.database, state.table, location, schema=schema, is_known=True)
-
-
-def create_spare(
+def begin_load(
     connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema | None, owner: str
-) -> str:
-    """Create an empty spare table, unless the schema is None, and forget an earlier load; returns its name as SQL.
-
-    `owner` is any text that no other load uses.
-    """
-    spare = drop_load(connection, state)
+) -> None:
+    """Create an empty spare table, unless the schema is None, in place of that of an earlier load."""
+    drop_load(connection, state)
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(*state.location[:2])}")
     if schema is not None:
-        connection.execute(f"CREATE TABLE {spare} ({column_list(schema)})")
+        connection.execute(f"CREATE TABLE {_spare(state)} ({column_list(schema)})")
     values = [state.database, state.table, owner]
     connection.execute(f"INSERT INTO {_LOADS} (database, table_name, owner) VALUES (?, ?, ?)", values)
-    return spare
-
-
-def take_over(connection: duckdb.DuckDBPyConnection, state: MirrorState, owner: str) -> None:
-    """Make another owner the owner of the spare table."""
-    values = [owner, state.database, state.table]
-    connection.execute(f"UPDATE {_LOADS} SET owner = ? WHERE database = ? AND table_name = ?", values)
 
 
 def check_owner(connection: duckdb.DuckDBPyConnection, state: MirrorState, owner: str) -> None:
@@ -92,16 +65,14 @@ def check_owner(connection: duckdb.DuckDBPyConnection, state: MirrorState, owner
         )
 
 
-def drop_load(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> str:
-    """Drop the spare table and the state of its load, if there are any; returns the table's name as SQL."""
-    spare = state.beside(state.spare("reading"))
-    if has_relation(connection, state.location[1], state.spare("reading")):
-        connection.execute(f"DROP TABLE {spare}")
-    forget_load(connection, state)
-    return spare
+def drop_load(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> None:
+    """Drop the spare table and the state of its load, if there are any."""
+    if has_relation(connection, state.location[1], state.spare(_PURPOSE)):
+        connection.execute(f"DROP TABLE {_spare(state)}")
+    _forget_load(connection, state)
 
 
-def forget_load(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> None:
+def _forget_load(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> None:
     """Delete the state of a load; the spare table stays."""
     _ensure_loads(connection)
     connection.execute(f"DELETE FROM {_LOADS} WHERE database = ? AND table_name = ?", [state.database, state.table])
@@ -112,7 +83,7 @@ def find_load(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> Load
     _ensure_loads(connection)
     sql = f"SELECT {_FIELDS} FROM {_LOADS} WHERE database = ? AND table_name = ?"
     row = first_row(connection, sql, [state.database, state.table])
-    if row is None or row[0] is None or not has_relation(connection, state.location[1], state.spare("reading")):
+    if row is None or row[0] is None or not has_relation(connection, state.location[1], state.spare(_PURPOSE)):
         return None
     return LoadState(
         start=Checkpoint.from_text(row[0]),
@@ -130,8 +101,8 @@ def find_load(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> Load
 
 
 def store_load(connection: duckdb.DuckDBPyConnection, state: MirrorState, load: LoadState, owner: str) -> None:
-    """Store the state of the load, which that owner owns, in the open transaction."""
-    forget_load(connection, state)
+    """Store the state of the load, which that owner owns from now on."""
+    _forget_load(connection, state)
     last_key = None if load.last_key is None else list(load.last_key)
     high = None if load.high is None else load.high.to_text()
     place = [load.start.to_text(), load.start_sequence, load.server_uuid, load.schema.to_json()]
@@ -141,6 +112,43 @@ def store_load(connection: duckdb.DuckDBPyConnection, state: MirrorState, load: 
         f"VALUES ({', '.join('?' * 14)}, now())",
         [state.database, state.table, *place, *columns, owner],
     )
+
+
+def insert_rows(
+    connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema, batches: Iterable[ChangeBatch]
+) -> int:
+    """Insert rows of a snapshot (op "r") into the spare table; returns their number. See insert_batches."""
+    return insert_batches(connection, _spare(state), schema, batches)
+
+
+def copy_rows(connection: duckdb.DuckDBPyConnection, state: MirrorState, rows: pa.Table) -> None:
+    """Insert rows, in DuckDB's types, into the spare table."""
+    insert_table(connection, _spare(state), rows)
+
+
+def apply_to_spare(
+    connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema, batches: Sequence[ChangeBatch]
+) -> None:
+    """Apply changes by the key of the schema to the spare table, as to a mirror without soft deletes."""
+    location = (*state.location[:2], state.spare(_PURPOSE))
+    spare = MirrorState(state.database, state.table, location, schema=schema, is_known=True)
+    apply_keyed(connection, spare, schema, row_images(batches))
+
+
+def replace_table(
+    connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema, gone_us: int
+) -> MirrorState:
+    """Replace the mirror by its spare table; with soft deletes, rows that are missing in it become deleted rows."""
+    spare = _spare(state)
+    if state.deleted_at is not None:
+        column_list(schema, state.deleted_at)  # raises ConsumeError for a name in use
+        connection.execute(f"ALTER TABLE {spare} ADD COLUMN {quote(state.deleted_at)} TIMESTAMP WITH TIME ZONE")
+    copy_deleted_rows(connection, state, (spare, schema), gone_us)
+    state = drop_table(connection, state)
+    check_name_is_free(connection, state)
+    connection.execute(f"ALTER TABLE {spare} RENAME TO {quote(state.location[2])}")
+    _forget_load(connection, state)
+    return store_state(connection, replace(state, schema=schema))
 
 
 def _ensure_loads(connection: duckdb.DuckDBPyConnection) -> None:

@@ -6,10 +6,11 @@ The table `mirrors` (in META_SCHEMA) has a row for each mirror: its schema, its 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import duckdb
+import pyarrow as pa
 
 from binlogsync.errors import ConsumeError
 from binlogsync.position import Checkpoint
@@ -20,6 +21,7 @@ from binlogsync.targets.duckdb.names import MIRRORS, find_location, free_name, h
 from binlogsync.targets.mirror_state import MirrorState
 
 _FIELDS = "schema_json, read_at, deleted_at, left_out, duck_schema, duck_table, history_table"
+_ROWS = 20_000
 
 
 def ensure_meta(connection: duckdb.DuckDBPyConnection) -> None:
@@ -222,23 +224,20 @@ def has_row(connection: duckdb.DuckDBPyConnection, state: MirrorState, condition
     return first_row(connection, f"SELECT 1 FROM {state.target} WHERE {condition} LIMIT 1") is not None
 
 
-def create_spare(
-    connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema, deleted_at: str | None = None
-) -> str:
-    """Create an empty table beside the mirror, in place of an earlier one; returns its name as SQL."""
-    spare = state.beside(state.spare("reading"))
-    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(*state.location[:2])}")
-    connection.execute(f"DROP TABLE IF EXISTS {spare}")
-    connection.execute(f"CREATE TABLE {spare} ({column_list(schema, deleted_at)})")
-    return spare
+def read_rows(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> Iterator[pa.Table]:
+    """The rows of the mirror, in DuckDB's types, some thousand at a time."""
+    assert state.schema is not None
+    names = ", ".join(quote(column.name) for column in state.schema.columns)
+    connection.execute("SET TimeZone = 'UTC'")
+    for batch in connection.sql(f"SELECT {names} FROM {state.target}").to_arrow_reader(_ROWS):
+        yield pa.Table.from_batches([batch])
 
 
-def replace_table(
-    connection: duckdb.DuckDBPyConnection, state: MirrorState, spare: str, schema: TableSchema, gone_us: int
-) -> MirrorState:
-    """Replace the mirror by a spare table; with soft deletes, rows that are missing in it become deleted rows."""
-    copy_deleted_rows(connection, state, (spare, schema), gone_us)
-    state = drop_table(connection, state)
-    check_name_is_free(connection, state)
-    connection.execute(f"ALTER TABLE {spare} RENAME TO {quote(state.location[2])}")
-    return store_state(connection, replace(state, schema=schema))
+def move_table(connection: duckdb.DuckDBPyConnection, state: MirrorState, database: str, table: str) -> MirrorState:
+    """Move the table of a mirror to the mirror of another name, which has none; returns the state of that one."""
+    assert state.schema is not None
+    moved = replace(load_state(connection, database, table), deleted_at=state.deleted_at, left_out=state.left_out)
+    moved = create_table(connection, moved, replace(state.schema, database=database, table=table))
+    connection.execute(f"INSERT INTO {moved.target} FROM {state.target}")
+    drop_table(connection, state)
+    return moved

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 import duckdb
@@ -11,10 +11,11 @@ import pyarrow as pa
 from binlogsync.change import ChangeBatch
 from binlogsync.schema import TableSchema
 from binlogsync.targets import TableTransaction
-from binlogsync.targets.duckdb import fingerprints, history, progress, records, repairs, row_images, rows
+from binlogsync.targets.duckdb import fingerprints, history, loads, progress, records, repairs, row_images, rows
 from binlogsync.targets.duckdb import state as states
 from binlogsync.targets.duckdb.convert import DuckConverter
 from binlogsync.targets.fingerprints import Fingerprint, FingerprintRequest
+from binlogsync.targets.load_state import LoadState
 from binlogsync.targets.mirror_state import ChangePosition, MirrorState
 from binlogsync.targets.progress import ConsumerProgress, ProgressKey
 from binlogsync.targets.records import ConsumerGap, RepairRecord, ReplayRecord, RewindRecord, Skip
@@ -129,14 +130,38 @@ class DuckTransaction(TableTransaction):
     def open_versions(self, state: MirrorState, at: ChangePosition) -> MirrorState:
         return history.open_versions(self._connection, state, at)
 
-    def create_spare(self, state: MirrorState, schema: TableSchema, deleted_at: str | None = None) -> str:
-        return states.create_spare(self._connection, state, schema, deleted_at)
+    def begin_load(self, state: MirrorState, schema: TableSchema | None, owner: str) -> None:
+        loads.begin_load(self._connection, state, schema, owner)
 
-    def insert_rows(self, spare: str, batch: ChangeBatch) -> None:
-        row_images.insert_rows(self._connection, spare, batch)
+    def find_load(self, state: MirrorState) -> LoadState | None:
+        return loads.find_load(self._connection, state)
 
-    def replace_table(self, state: MirrorState, spare: str, schema: TableSchema, gone_us: int) -> MirrorState:
-        return states.replace_table(self._connection, state, spare, schema, gone_us)
+    def store_load(self, state: MirrorState, load: LoadState, owner: str) -> None:
+        loads.store_load(self._connection, state, load, owner)
+
+    def check_owner(self, state: MirrorState, owner: str) -> None:
+        loads.check_owner(self._connection, state, owner)
+
+    def drop_load(self, state: MirrorState) -> None:
+        loads.drop_load(self._connection, state)
+
+    def insert_rows(self, state: MirrorState, schema: TableSchema, batches: Iterable[ChangeBatch]) -> int:
+        return loads.insert_rows(self._connection, state, schema, batches)
+
+    def apply_to_spare(self, state: MirrorState, schema: TableSchema, batches: Sequence[ChangeBatch]) -> None:
+        loads.apply_to_spare(self._connection, state, schema, batches)
+
+    def replace_table(self, state: MirrorState, schema: TableSchema, gone_us: int) -> MirrorState:
+        return loads.replace_table(self._connection, state, schema, gone_us)
+
+    def move_table(self, state: MirrorState, database: str, table: str) -> MirrorState:
+        return states.move_table(self._connection, state, database, table)
+
+    def read_rows(self, state: MirrorState) -> Iterator[pa.Table]:
+        return states.read_rows(self._connection, state)
+
+    def copy_rows(self, state: MirrorState, rows: pa.Table) -> None:
+        loads.copy_rows(self._connection, state, rows)
 
     def load_requests(self, database: str, table: str) -> Sequence[FingerprintRequest]:
         fingerprints.ensure_requests(self._connection)
