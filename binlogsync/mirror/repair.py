@@ -29,7 +29,6 @@ from binlogsync.snapshot.view import LockRequiredError, TableSnapshot, read_tabl
 from binlogsync.targets import TableTransaction
 from binlogsync.targets.fingerprints import FingerprintRequest
 from binlogsync.targets.records import RepairRecord, new_gap
-from binlogsync.waiting import RetryTimer
 
 KEYS = 5_000
 """Number of keys per repair: the mirror's file is held while their rows are read."""
@@ -121,22 +120,22 @@ class Repairer:
         gap = new_gap("verification", f"a verification found a difference at {found.at}: {reason}", is_mirror=True)
         with self.verifier.tables.begin() as transaction:
             transaction.insert_gap(key, gap)
-        timer = RetryTimer(self.verifier.options.timeout_s, _POLL_S)
-        while True:
+
+        def find_resolution() -> str | None:
             with self.verifier.tables.begin() as transaction:
-                gaps = [
-                    each for each in transaction.load_gaps(key) if (each.kind, each.detail) == (gap.kind, gap.detail)
-                ]
-            if all(each.resolution for each in gaps):
-                return gaps[-1].resolution
-            if timer.is_over:
-                raise ConsumeError(
-                    f"{'.'.join(name)}: the whole mirror must be rebuilt ({reason}), and its consumer did not do so "
-                    f"within {self.verifier.options.timeout_s:g} s. A gap is recorded: the consumer rebuilds the "
-                    "mirror when it runs next. Or stop the consumer, rebuild the mirror with binlogsync rewind "
-                    "--rebuild, and start it again"
-                )
-            timer.pause()
+                gaps = transaction.load_gaps(key)
+            resolutions = [each.resolution for each in gaps if (each.kind, each.detail) == (gap.kind, gap.detail)]
+            return resolutions[-1] if all(resolutions) else None
+
+        return self.verifier.poll(
+            find_resolution,
+            lambda: (
+                f"{'.'.join(name)}: the whole mirror must be rebuilt ({reason}), and its consumer did not do so "
+                f"within {self.verifier.options.timeout_s:g} s. A gap is recorded: the consumer rebuilds the "
+                "mirror when it runs next. Or stop the consumer, rebuild the mirror with binlogsync rewind "
+                "--rebuild, and start it again"
+            ),
+        )
 
     def _repair(self, name: tuple[str, str], schema: TableSchema, keys: pa.Table) -> RepairRecord:
         may_lock = False

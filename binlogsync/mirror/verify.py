@@ -13,14 +13,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TypeVar
 from uuid import uuid4
 
 from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.mirror.image_columns import ADVICE
-from binlogsync.mirror.verify_rows import Comparison, RowStore
+from binlogsync.mirror.verify_rows import RowStore
 from binlogsync.mysql.config import MySQLConfig
 from binlogsync.mysql.privileges import grants_for_tail
 from binlogsync.nats.reader import StreamReader
@@ -29,6 +27,8 @@ from binlogsync.position_masks import changes_after
 from binlogsync.position_order import PositionOrder, compare, compare_or_raise
 from binlogsync.snapshot.view import TableSnapshot, read_table
 from binlogsync.targets import TableStore, TableTransaction
+from binlogsync.targets.comparison import Comparison
+from binlogsync.targets.factory import open_comparer
 from binlogsync.targets.fingerprints import Fingerprint, FingerprintRequest
 from binlogsync.targets.progress import NO_PROGRESS, ConsumerProgress, ProgressKey
 from binlogsync.waiting import RetryTimer
@@ -114,8 +114,8 @@ class Verifier:
                 if not self._request(database, table, request):
                     continue  # the mirror is already after that position
                 try:
-                    with TemporaryDirectory(prefix="binlogsync-verify-") as folder:
-                        store = RowStore(Path(folder), self.options.chunk_rows, self.options.examples)
+                    with open_comparer(self.options.chunk_rows, self.options.examples) as comparer:
+                        store = RowStore(comparer)
                         store.fill(snapshot)
                         found = self.wait_for(
                             (database, table),
@@ -177,29 +177,41 @@ class Verifier:
         It is answered here if the stream proves that the mirror is at the position. Raises LookupError if the request
         was deleted, ConsumeError if the mirror does not reach the position in time.
         """
-        timer = RetryTimer(self.options.timeout_s, _POLL_S)
+        progress, before = NO_PROGRESS, self.reader.last_sequence()
         asks_at = time.monotonic() + _CHECK_GRANTS_S
-        before = self.reader.last_sequence()
-        while True:
+
+        def find() -> Answer | None:
+            nonlocal progress, asks_at
             with self.tables.begin() as transaction:
                 progress = transaction.load_progress(self.key(*name))
                 found = take(transaction)
-            if found is not None:
-                return found
-            if self._has_reached(name, progress, request.at):
+            if found is None and self._has_reached(name, progress, request.at):
                 with self.tables.begin() as transaction:
                     if transaction.load_progress(self.key(*name)) == progress:
                         transaction.write_fingerprint(transaction.load_mirror(*name), request)
-                continue
-            if asks_at < time.monotonic() and not timer.is_over and self.reader.last_sequence() == before:
+                with self.tables.begin() as transaction:
+                    return take(transaction)
+            if found is None and asks_at < time.monotonic() and self.reader.last_sequence() == before:
                 asks_at = math.inf
                 self._check_grants(name)
+            return found
+
+        return self.poll(
+            find,
+            lambda: (
+                f"{name[0]}.{name[1]}: the mirror did not reach {request.at} within {self.options.timeout_s:g} s "
+                f"(it is at {progress}); check that the tail of {self.reader.source} and the mirror's consumer run"
+            ),
+        )
+
+    def poll(self, find: Callable[[], Answer | None], describe_timeout: Callable[[], str]) -> Answer:
+        """Call `find` until it returns an answer. Raises ConsumeError with the description after the timeout."""
+        timer = RetryTimer(self.options.timeout_s, _POLL_S)
+        while (found := find()) is None:
             if timer.is_over:
-                raise ConsumeError(
-                    f"{name[0]}.{name[1]}: the mirror did not reach {request.at} within {self.options.timeout_s:g} s "
-                    f"(it is at {progress}); check that the tail of {self.reader.source} and the mirror's consumer run"
-                )
+                raise ConsumeError(describe_timeout())
             timer.pause()
+        return found
 
     def _has_reached(self, name: tuple[str, str], progress: ConsumerProgress, at: Checkpoint) -> bool:
         """True when the stream has all changes before the position, and the mirror has applied those of its table."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from binlogsync.errors import BinlogSyncError, ConsumeError
 from binlogsync.targets import TableStore
+from binlogsync.targets.comparison import RowComparer
+from binlogsync.targets.duckdb.row_comparison import DuckRowComparer
 from binlogsync.targets.duckdb.store import DuckStore
 
 
@@ -17,3 +22,13 @@ def open_store(
     `timeout_s` is how long to wait while another process uses the file, and `error` the class raised when DuckDB fails.
     """
     return DuckStore(place, timeout_s, error) if isinstance(place, str | Path) else place
+
+
+@contextmanager
+def open_comparer(chunk_rows: int, examples: int) -> Iterator[RowComparer]:
+    """Compares rows in chunks of so many, with so many examples per chunk, whichever target the mirror is in.
+
+    It keeps the rows in a temporary DuckDB file, so that only memory for a part of them is needed.
+    """
+    with TemporaryDirectory(prefix="binlogsync-verify-") as folder:
+        yield DuckRowComparer(Path(folder), chunk_rows, examples)

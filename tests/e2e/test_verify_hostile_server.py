@@ -19,12 +19,12 @@ from binlogsync.consume.engine import ConsumeOptions
 from binlogsync.errors import ConsumeError
 from binlogsync.mirror.target import Mirror
 from binlogsync.mirror.verify import Verifier, VerifyOptions
-from binlogsync.mirror.verify_rows import Comparison
 from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
 from binlogsync.servers.database import DatabaseServer
 from binlogsync.stores.memory import MemoryPositionStore
+from binlogsync.targets.comparison import Comparison
 from binlogsync.targets.duckdb.file import DuckFile
 from tests.e2e.tailing import TailThread, config_of, drain, options_of, stream_sink
 from tests.mysql.hostile import HostileDatabase

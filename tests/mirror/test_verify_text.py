@@ -14,13 +14,15 @@ from binlogsync.binlog.columns import ColumnBuffers
 from binlogsync.consume.progress import ProgressKey
 from binlogsync.errors import ConsumeError
 from binlogsync.mirror.target import Mirror
-from binlogsync.mirror.verify_rows import Comparison, RowStore
+from binlogsync.mirror.verify_rows import RowStore
 from binlogsync.mysql.result_set.columns import WireColumn
 from binlogsync.snapshot import view as reading
 from binlogsync.snapshot.view import read_table
+from binlogsync.targets.comparison import Comparison
 from binlogsync.targets.duckdb.file import DuckFile
 from binlogsync.targets.duckdb.fingerprints import fingerprint_query
 from binlogsync.targets.duckdb.state import load_state
+from binlogsync.targets.factory import open_comparer
 from tests.binlog.exact.compare import insert_rows, sample_rows, settings
 from tests.binlog.exact.type_sample import MARIADB, MYSQL
 from tests.binlog.exact.type_samples import tables
@@ -43,16 +45,18 @@ class VerifiedMirror:
         Mirror(self.file.path, self.database.name, table, self.config).rebuild(key)
 
     def compare(self, table: str) -> Comparison:
-        store = RowStore(self.path, 100, 5)
-        (self.path / "rows.duckdb").unlink(missing_ok=True)
-        with read_table(self.config, self.database.name, table) as found:
-            store.fill(found)
         with self.file.transaction() as connection:
             connection.execute("SET TimeZone = 'UTC'")
             state = load_state(connection, self.database.name, table)
             assert state.schema is not None
             here = connection.sql(fingerprint_query(state.target, state.schema)).to_arrow_table()
-        return store.compare(here)
+        with (
+            read_table(self.config, self.database.name, table) as found,
+            open_comparer(100, 5) as comparer,
+        ):
+            store = RowStore(comparer)
+            store.fill(found)
+            return store.compare(here)
 
 
 @pytest.mark.parametrize("flavor", [MYSQL, MARIADB])
