@@ -9,11 +9,11 @@ from argparse import Namespace
 from binlogsync.cli.output import write_message
 from binlogsync.cli.progress_store import NATS_TIMEOUT_S, open_progress
 from binlogsync.cli.tables import read_table
-from binlogsync.consume.audit_skips import record_skip
 from binlogsync.consume.progress import ProgressKey
 from binlogsync.consume.skips import Skip, skip_change
 from binlogsync.nats.reader import StreamReader
 from binlogsync.settings import Settings
+from binlogsync.sinks.audit_records import record_skip
 
 
 def run(settings: Settings, arguments: Namespace) -> int:

@@ -29,7 +29,7 @@ from binlogsync.models.model import Model
 from binlogsync.nats.reader import StreamBatch
 from binlogsync.schema import TableSchema
 from binlogsync.targets import TableStore
-from binlogsync.targets.duckdb.file import DuckFile
+from binlogsync.targets.factory import open_store
 from binlogsync.waiting import backoff_s
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class Handler(Target, Generic[M]):
         run_coroutine: RunCoroutine | None = None,
     ) -> None:
         if isinstance(store, str | Path):
-            store = TableProgress(DuckFile(store, error=ConsumeError))
+            store = TableProgress(open_store(store))
         self.store = store
         self.signature = read_signature(fn, model)
         self._tables = self.store.tables

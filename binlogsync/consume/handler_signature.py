@@ -33,19 +33,18 @@ from binlogsync.errors import ConfigError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from binlogsync.targets.duckdb.file import DuckDBPyConnection
-
 log = logging.getLogger(__name__)
 M = TypeVar("M")
 
-# pyarrow publishes no types: to a type checker, a RecordBatch parameter is Any, so such a function passes.
+# The type of a second parameter depends on the target (TableTransaction.connection). pyarrow publishes no types: to a
+# type checker, a RecordBatch parameter is Any, so such a function passes.
 HandlerFunction: TypeAlias = Union[  # noqa: UP007 - the quoted names inside cannot be joined by |
     Callable[[Change[M]], object],
-    Callable[[Change[M], "DuckDBPyConnection"], object],
+    Callable[[Change[M], Any], object],
     Callable[[list[Change[M]]], object],
-    Callable[[list[Change[M]], "DuckDBPyConnection"], object],
+    Callable[[list[Change[M]], Any], object],
     Callable[["pd.DataFrame"], object],
-    Callable[["pd.DataFrame", "DuckDBPyConnection"], object],
+    Callable[["pd.DataFrame", Any], object],
 ]
 """The handlers of changes of the model M, for type checkers."""
 Shape = Literal["change", "list", "frame", "arrow"]

@@ -21,16 +21,15 @@ from binlogsync.consume.progress import (
     ProgressStore,
     progress_at,
 )
-from binlogsync.errors import ConfigError, ConsumeError, PositionError, SinkError
+from binlogsync.errors import ConfigError, ConsumeError, PositionError
 from binlogsync.mirror.target import Mirror
 from binlogsync.position import Checkpoint
 from binlogsync.position_order import PositionOrder, compare
 from binlogsync.replay.from_stream import StreamRangeReader
 from binlogsync.replay.sources import ChangeSources
 from binlogsync.schema import remove_columns
+from binlogsync.sinks.audit_records import record_rewind
 from binlogsync.targets import TableTransaction
-from binlogsync.targets.duckdb.file import DuckFile
-from binlogsync.targets.duckdb.records import insert_rewind
 from binlogsync.targets.mirror_state import MirrorOptions, MirrorState
 from binlogsync.targets.records import RewindRecord
 
@@ -110,8 +109,7 @@ def rewind(
         return moved
     moved = replace(moved, after=_store(sources, store, move, moved))
     if audit is not None:
-        with DuckFile(audit, error=SinkError).transaction() as connection:
-            insert_rewind(connection, _record(move, moved), "rewinds")
+        record_rewind(audit, _record(move, moved))
     return moved
 
 

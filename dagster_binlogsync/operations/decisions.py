@@ -11,11 +11,11 @@ from typing import TypeVar
 import dagster as dg
 from pydantic import Field
 
-from binlogsync.consume.audit_skips import record_skip
 from binlogsync.consume.gaps import acknowledge_gaps, open_gaps
 from binlogsync.consume.progress import TableProgress
 from binlogsync.consume.skips import skip_change
 from binlogsync.errors import BinlogSyncError, ConfigError
+from binlogsync.sinks.audit_records import record_skip
 from dagster_binlogsync.consume.checks import no_gap, report_check
 from dagster_binlogsync.consume.metadata import skip_metadata
 from dagster_binlogsync.failures import build_failure

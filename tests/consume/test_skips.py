@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from binlogsync.codec.subjects import stream_name
-from binlogsync.consume.audit_skips import record_skip
 from binlogsync.consume.handler import Handler
 from binlogsync.consume.progress import ProgressKey, ProgressStore, TableProgress
 from binlogsync.consume.progress_nats import NatsProgress
@@ -18,6 +17,7 @@ from binlogsync.errors import ConfigError, ConsumeError, HandlerError
 from binlogsync.nats.client import NatsConnection, NatsOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
+from binlogsync.sinks.audit_records import record_skip
 from binlogsync.targets.duckdb.file import DuckFile
 from tests.consume.test_consume import RETRY, SAMPLES, FailingHandler, SampleRow, SampleStream, ids
 from tests.duck import query

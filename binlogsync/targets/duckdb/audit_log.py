@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import duckdb
 import pyarrow as pa
 
 from binlogsync.flush import Flush
+from binlogsync.targets.duckdb import records
 from binlogsync.targets.duckdb.file import META_SCHEMA, first_row
+from binlogsync.targets.records import RewindRecord, Skip
 
 _STATE = f"{META_SCHEMA}.audit"
 _TABLES = f"""
@@ -86,3 +90,16 @@ def insert_flush(connection: duckdb.DuckDBPyConnection, number: int, flush: Flus
         )
     connection.execute(f"DELETE FROM {_STATE} WHERE source = ?", [flush.source])
     connection.execute(f"INSERT INTO {_STATE} VALUES (?, ?, ?)", [flush.source, number, flush.checkpoint.to_text()])
+
+
+def write_skip(connection: duckdb.DuckDBPyConnection, skip: Skip) -> None:
+    """Write a skip into the table `skips`, in place of an earlier copy."""
+    values = list(asdict(skip).values())
+    connection.execute(f"CREATE TABLE IF NOT EXISTS skips {records.SKIP_COLUMNS}")
+    connection.execute("DELETE FROM skips WHERE client = ? AND change_id = ?", [skip.client, skip.change_id])
+    connection.execute(f"INSERT INTO skips VALUES ({', '.join('?' * len(values))})", values)
+
+
+def insert_rewind(connection: duckdb.DuckDBPyConnection, record: RewindRecord) -> None:
+    """Insert the record of a rewind into the table `rewinds`."""
+    records.insert_rewind(connection, record, "rewinds")
