@@ -16,7 +16,7 @@ from binlogsync.mysql import ServerInfo
 from binlogsync.mysql.retention import BinlogRetention, PositionRetention
 from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.position_order import compare_or_raise
-from binlogsync.targets.duckdb.file import META_SCHEMA, DuckFile
+from binlogsync.targets import TableStore
 from binlogsync.text_format import format_hours, format_megabytes
 
 SOON_S = 12 * 3600.0
@@ -88,23 +88,17 @@ def required_by_bookmarks(bookmarks: Iterable[Bookmark]) -> list[RequiredPositio
     return [RequiredPosition(f"bookmark {each.name or each.key}", each.checkpoint) for each in wanted]
 
 
-def required_by_consumers(file: DuckFile, source: str, first_sequence: int) -> list[RequiredPosition]:
-    """The positions of consumers with progress in this DuckDB file whose next messages the stream has dropped."""
-    table = f"{META_SCHEMA}.progress"
-    with file.transaction() as connection:
-        known = connection.execute(
-            "SELECT count(*) FROM duckdb_tables() WHERE schema_name || '.' || table_name = ?", [table]
-        ).fetchall()
-        if not known[0][0]:
-            return []
-        rows = connection.execute(
-            f"SELECT client, database, table_name, server_uuid, file, pos FROM {table} "
-            "WHERE source = ? AND seen + 1 < ? AND server_uuid <> '' ORDER BY ALL",
-            [source, first_sequence],
-        ).fetchall()
+def required_by_consumers(tables: TableStore, source: str, first_sequence: int) -> list[RequiredPosition]:
+    """The positions of consumers with progress in this store whose next messages the stream has dropped."""
+    with tables.begin() as transaction:
+        stored = transaction.load_all_progress()
     return [
-        RequiredPosition(f"consumer {client} of {database}.{name}", Checkpoint(BinlogPosition(log, pos), server))
-        for client, database, name, server, log, pos in rows
+        RequiredPosition(
+            f"consumer {key.client} of {key.database}.{key.table}",
+            Checkpoint(BinlogPosition(each.file, each.pos), each.server_uuid),
+        )
+        for key, each in sorted(stored.items(), key=lambda item: (item[0].client, item[0].database, item[0].table))
+        if key.source == source and each.seen + 1 < first_sequence and not each.is_new
     ]
 
 

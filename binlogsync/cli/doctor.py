@@ -40,7 +40,7 @@ from binlogsync.server_version import ServerFlavor
 from binlogsync.settings import Settings
 from binlogsync.stores import Lease
 from binlogsync.tail.start import first_start
-from binlogsync.targets.duckdb.file import DuckFile
+from binlogsync.targets.factory import open_store
 
 _LOCK_TIMEOUT_S = 5.0
 _DEFAULT_MAX_CONSUMERS = 1000
@@ -219,9 +219,8 @@ class SourceChecks:
             required = required_by_nats_consumers(load_all_progress(connection, self._source), self._first_sequence)
         path = self._settings.warehouse_path()
         if path.exists():
-            required += required_by_consumers(
-                DuckFile(path, _LOCK_TIMEOUT_S, SinkError), self._source, self._first_sequence
-            )
+            tables = open_store(path, _LOCK_TIMEOUT_S, SinkError)
+            required += required_by_consumers(tables, self._source, self._first_sequence)
         return required
 
     def _audit(self) -> Iterator[CheckResult]:
@@ -305,7 +304,7 @@ def _check_duckdb(name: str, path: Path) -> CheckResult:
     """Whether the file can be locked for writing."""
     if not path.exists():
         return _check_missing(name, path)
-    with DuckFile(path, _LOCK_TIMEOUT_S, SinkError).transaction():
+    with open_store(path, _LOCK_TIMEOUT_S, SinkError).begin():
         return CheckResult("ok", name, f"{path} can be locked")
 
 

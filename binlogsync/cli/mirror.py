@@ -27,7 +27,7 @@ from binlogsync.consume.client_lease import ClientLease
 from binlogsync.consume.engine import ConsumeOptions
 from binlogsync.consume.pool import ConsumerTask, WorkerPool, WorkerPoolOptions
 from binlogsync.consume.progress import ProgressKey
-from binlogsync.errors import BinlogSyncError, ConfigError, ConsumeError, SourceError
+from binlogsync.errors import BinlogSyncError, ConfigError, SourceError
 from binlogsync.filters import TableFilter
 from binlogsync.mirror.clients import check_client
 from binlogsync.mirror.target import Mirror
@@ -38,7 +38,8 @@ from binlogsync.settings import Settings
 from binlogsync.signals import stop_on_signals
 from binlogsync.snapshot.throttle import LoadLimits
 from binlogsync.table_names import Fold
-from binlogsync.targets.duckdb.file import DuckFile
+from binlogsync.targets import TableStore
+from binlogsync.targets.factory import open_store
 from binlogsync.targets.mirror_state import MirrorOptions
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ class _MirrorCommand:
     filter: TableFilter
     options: MirrorOptions
     limits: LoadLimits
-    file: DuckFile
+    tables: TableStore
     lines: MirrorLines
     reader: StreamReader
     end: int = 0
@@ -93,7 +94,7 @@ class _MirrorCommand:
             TableFilter(tuple(arguments.patterns), tuple(arguments.exclude)).folded(fold),
             MirrorOptions(arguments.deleted_at, arguments.history),
             choose_limits(settings, arguments),
-            DuckFile(arguments.to, error=ConsumeError),
+            open_store(arguments.to),
             MirrorLines(_REPORT_S),
             StreamReader(settings.nats(NATS_TIMEOUT_S), source),
         )
@@ -165,7 +166,7 @@ class _MirrorCommand:
 
     def _find_tables(self, on_server: Iterable[Table]) -> set[Table]:
         """Captured tables of the server, tables of the stream, and those with a mirror in the file."""
-        with self.file.begin() as transaction:
+        with self.tables.begin() as transaction:
             mirrored = transaction.list_mirrors(self.client_id, self.source)
         captured = {table for table in on_server if self._is_captured(table)}
         return captured | {table for table in {*self.reader.tables(), *mirrored} if self.filter.captures(*table)}
@@ -176,7 +177,7 @@ class _MirrorCommand:
             if not self.filter.captures(*table):
                 continue
             try:
-                with self.file.begin() as transaction:
+                with self.tables.begin() as transaction:
                     check_client(transaction, ProgressKey(self.client_id, self.source, *table))
             except ConfigError as error:
                 log.warning("%s", error)
@@ -187,7 +188,7 @@ class _MirrorCommand:
             self._add_task(pool, table)
 
     def _add_task(self, pool: WorkerPool, table: Table) -> None:
-        target = Mirror(self.file.path, *table, self.settings.mysql(self.source), self.options, self.limits)
+        target = Mirror(self.tables.another(), *table, self.settings.mysql(self.source), self.options, self.limits)
         task = ConsumerTask(table, target, ConsumeOptions(client_id=self.client_id))
         if self.arguments.together and pool.tables:
             pool.add_together(task, pool.tables[0])
@@ -220,7 +221,7 @@ class _MirrorCommand:
         """Report what is mirrored, and which tables are not."""
         until = "until caught up" if self.until_caught_up else "stop with Ctrl-C"
         write_message(
-            f"{self.source}: {len(tables)} table(s) of stream {self.reader.stream} to {self.file.path}, client "
+            f"{self.source}: {len(tables)} table(s) of stream {self.reader.stream} to {self.tables.address}, client "
             f"{self.client_id}; {until}"
         )
         if on_server is None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from binlogsync.consume.progress import ProgressKey, TableProgress
 from binlogsync.consume.progress_nats import NatsProgress
-from binlogsync.errors import ConfigError, ConsumeError
+from binlogsync.errors import ConfigError
 from binlogsync.nats.client import NatsConnection
 from binlogsync.settings import Settings
-from binlogsync.targets.duckdb.file import DuckFile
+from binlogsync.targets.factory import open_store
 
 DAGSTER = "dagster"
 NATS_TIMEOUT_S = 10.0
@@ -27,4 +27,4 @@ def open_progress(settings: Settings, key: ProgressKey, file: Path | None) -> It
         return
     if not path.exists():
         raise ConfigError(f"{path} does not exist, so it contains no progress; give the file with --progress")
-    yield TableProgress(DuckFile(path, error=ConsumeError))
+    yield TableProgress(open_store(path))

@@ -12,12 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from binlogsync.cli.output import write_line
 from binlogsync.cli.progress_store import NATS_TIMEOUT_S
 from binlogsync.cli.tables import read_table
-from binlogsync.errors import BinlogSyncError, ConsumeError
+from binlogsync.errors import BinlogSyncError
 from binlogsync.mirror.repair import Repairer
 from binlogsync.mirror.verify import Verifier, VerifyOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.settings import Settings
-from binlogsync.targets.duckdb.file import DuckFile
+from binlogsync.targets.factory import open_store
 
 EQUAL, DIFFERS, NOT_COMPARED = 0, 1, 3
 _WORKERS = 8
@@ -54,8 +54,7 @@ def _compare(
     try:
         table = read_table(settings, source, name)
         with StreamReader(settings.nats(NATS_TIMEOUT_S), source) as reader:
-            file = DuckFile(settings.warehouse_path(), error=ConsumeError)
-            verifier = Verifier(reader, settings.mysql(source), file, options)
+            verifier = Verifier(reader, settings.mysql(source), open_store(settings.warehouse_path()), options)
             if not is_repair:
                 found = verifier.verify(*table)
                 return [f"{name}: {found}"], EQUAL if found.is_equal else DIFFERS

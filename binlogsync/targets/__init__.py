@@ -6,7 +6,7 @@ A new target is a package that implements `TableStore` and `TableTransaction`, a
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Protocol
@@ -57,6 +57,10 @@ class TableTransaction(Protocol):
     @abstractmethod
     def list_consumers(self, database: str, table: str) -> Sequence[ProgressKey]:
         """All consumers of a table with stored progress."""
+
+    @abstractmethod
+    def load_all_progress(self) -> Mapping[ProgressKey, ConsumerProgress]:
+        """The progress of all consumers. Changes nothing, also in a new store."""
 
     @abstractmethod
     def load_gaps(self, key: ProgressKey) -> Sequence[ConsumerGap]:
@@ -114,6 +118,10 @@ class TableTransaction(Protocol):
     @abstractmethod
     def list_mirrors(self, client: str, source: str) -> set[tuple[str, str]]:
         """(database, table) of the mirrors that the client keeps here."""
+
+    @abstractmethod
+    def list_all_mirrors(self) -> Set[tuple[str, str]]:
+        """(database, table) of every mirror with a stored state. Changes nothing, also in a new store."""
 
     @abstractmethod
     def store_mirror(self, state: MirrorState) -> MirrorState:
@@ -230,6 +238,17 @@ class TableTransaction(Protocol):
     def copy_rows(self, state: MirrorState, rows: pa.Table) -> None:
         """Insert rows that `read_rows` of another store of this kind returned into the spare table."""
 
+    # What is shown of a table: the mirror of a table of the source; without one, the table of that name, as a handler
+    # may write it.
+
+    @abstractmethod
+    def count_rows(self, database: str, table: str, *, with_deleted: bool = True) -> int | None:
+        """Number of rows, without soft-deleted ones unless `with_deleted`; None if there is no such table."""
+
+    @abstractmethod
+    def read_first_rows(self, database: str, table: str, limit: int) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
+        """(names of the columns, at most so many rows) of a table that exists."""
+
     # Verification: the keys and row hashes of the table at a requested position.
 
     @abstractmethod
@@ -301,6 +320,11 @@ class TableStore(Protocol):
     @abstractmethod
     def release(self) -> None:
         """Let other processes in."""
+
+    @property
+    def version(self) -> object:
+        """A value that differs after each change, if that is known without a transaction; None for a missing store."""
+        return object()
 
     def another(self) -> TableStore:
         """The same store for another thread; this object itself if several threads may use it at once."""

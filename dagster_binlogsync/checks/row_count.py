@@ -13,8 +13,7 @@ from binlogsync.errors import SourceError
 from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch_row
 from binlogsync.mysql.table_errors import MISSING
 from binlogsync.sql_identifiers import quote_mysql
-from binlogsync.targets.duckdb.file import DuckFile, first_row
-from binlogsync.targets.duckdb.state import ensure_meta, load_state
+from binlogsync.targets import TableStore
 from dagster_binlogsync.keys import TableName
 from dagster_binlogsync.table_asset import TableAsset
 
@@ -44,14 +43,14 @@ def _build_row_count_check(table: TableAsset, mysql_key: str) -> dg.AssetChecksD
     return _row_count
 
 
-def row_count(name: TableName, mysql: MySQLConfig, file: DuckFile) -> dg.AssetCheckResult:
+def row_count(name: TableName, mysql: MySQLConfig, tables: TableStore) -> dg.AssetCheckResult:
     """Compare the row counts. Repeats while they differ, because changes may still be in flight."""
     pause = threading.Event()
     for attempt in range(ATTEMPTS):
         if attempt:
             pause.wait(WAIT_S)
         in_mysql = _count_in_mysql(name, mysql)
-        in_mirror = _count_in_mirror(name, file)
+        in_mirror = _count_in_mirror(name, tables)
         if in_mysql == in_mirror:
             break
     mirror = "does not exist" if in_mirror is None else f"has {in_mirror}"
@@ -64,15 +63,12 @@ def row_count(name: TableName, mysql: MySQLConfig, file: DuckFile) -> dg.AssetCh
     )
 
 
-def _count_in_mirror(name: TableName, file: DuckFile) -> int | None:
+def _count_in_mirror(name: TableName, tables: TableStore) -> int | None:
     """Rows of the mirror without soft-deleted ones. None if the mirror does not exist yet."""
-    with file.transaction() as connection:
-        ensure_meta(connection)
-        state = load_state(connection, name.database, name.table)
-        if state.schema is None:
+    with tables.begin() as transaction:
+        if transaction.load_mirror(name.database, name.table).schema is None:
             return None
-        row = first_row(connection, f"SELECT count(*) FROM {state.target} WHERE {state.live_condition}")
-    return int(row[0]) if row else None
+        return transaction.count_rows(name.database, name.table, with_deleted=False)
 
 
 def _count_in_mysql(name: TableName, mysql: MySQLConfig) -> int | None:

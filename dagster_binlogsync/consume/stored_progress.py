@@ -1,44 +1,40 @@
 """Finds consumers that a run is needed for although the stream has no messages for them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 
 from binlogsync.errors import ConsumeError
 from binlogsync.nats.reader import StreamReader
-from binlogsync.targets.duckdb.file import DuckFile
-from binlogsync.targets.duckdb.progress import load_all_progress
-from binlogsync.targets.duckdb.state import load_mirror_names
+from binlogsync.targets import TableStore
 from binlogsync.targets.progress import ConsumerProgress, ProgressKey
-
-FileVersion = tuple[int, int, int]
 
 
 class StoredProgress:
-    """Progress of the consumers in a DuckDB file. Opens the file only after it has changed."""
+    """Progress of the consumers in a target. Opens a file only after it has changed."""
 
     def __init__(self) -> None:
-        self._names: frozenset[tuple[str, str]] = frozenset()
+        self._names: Set[tuple[str, str]] = frozenset()
         self._progress: Mapping[ProgressKey, ConsumerProgress] = {}
-        self._version: FileVersion | None = None
+        self._version: object = None
         self._is_known = False
 
-    def read(self, file: DuckFile) -> None:
-        """Read the file if it has changed.
+    def read(self, tables: TableStore) -> None:
+        """Read the target if it has changed.
 
-        If another process uses it for longer than the timeout of `file`, the result of the last call stays.
+        If another process uses it for longer than the timeout of `tables`, the result of the last call stays.
         """
-        version = _read_version(file)
+        version = tables.version
         if version is None:
             self._names, self._progress, self._is_known = frozenset(), {}, True
         elif version != self._version:
             try:
-                with file.transaction() as connection:
-                    self._names, self._progress = load_mirror_names(connection), load_all_progress(connection)
+                with tables.begin() as transaction:
+                    self._names, self._progress = transaction.list_all_mirrors(), transaction.load_all_progress()
             except ConsumeError:
                 return
-            self._version, self._is_known = _read_version(file), True
+            self._version, self._is_known = tables.version, True
 
     def find_unloaded(self, mirrors: Iterable[ProgressKey]) -> frozenset[ProgressKey]:
-        """Those of the mirrors that were never loaded and have applied no change; none before the file was read."""
+        """Those of the mirrors that were never loaded and have applied no change; none before the target was read."""
         return frozenset(
             key
             for key in mirrors
@@ -61,12 +57,3 @@ class StoredProgress:
             for key, progress in stored.items()
             if progress.seen + 1 < middle or progress.stream not in (None, stream)
         )
-
-
-def _read_version(file: DuckFile) -> FileVersion | None:
-    """Differs after each change of the file. None if there is no file."""
-    try:
-        found = file.path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size

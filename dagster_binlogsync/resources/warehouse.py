@@ -4,7 +4,7 @@ import dagster as dg
 from pydantic import Field
 
 from binlogsync.errors import ConsumeError
-from binlogsync.targets.duckdb.file import DuckFile
+from binlogsync.targets.duckdb.store import DuckStore
 
 
 class Warehouse(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -20,6 +20,6 @@ class Warehouse(dg.ConfigurableResource):  # type: ignore[type-arg]
     )
     lock_timeout_s: float = Field(default=60.0, gt=0, description="Seconds to wait for a lock held by another process.")
 
-    def file(self, timeout_s: float | None = None) -> DuckFile:
+    def file(self, timeout_s: float | None = None) -> DuckStore:
         """The file. `transaction()` opens it for one transaction; `timeout_s` is `lock_timeout_s` by default."""
-        return DuckFile(self.path, self.lock_timeout_s if timeout_s is None else timeout_s, ConsumeError)
+        return DuckStore(self.path, self.lock_timeout_s if timeout_s is None else timeout_s, ConsumeError)

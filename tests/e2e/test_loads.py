@@ -21,6 +21,7 @@ from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
 from binlogsync.snapshot import chunks
 from binlogsync.targets.duckdb.file import META_SCHEMA, DuckFile
+from binlogsync.targets.factory import open_store
 from dagster_binlogsync.consume.stored_progress import StoredProgress
 from tests.binlog.exact.type_sample import MARIADB, MYSQL
 from tests.databases import FreshDatabase, fresh_database
@@ -54,7 +55,7 @@ def is_unloaded(scenario: Loads, table: str) -> bool:
     """Whether Dagster's sensor requests a run that loads the mirror."""
     key = ProgressKey(OPTIONS.client_id, scenario.config.source, scenario.database.name, table)
     stored = StoredProgress()
-    stored.read(DuckFile(scenario.path))
+    stored.read(open_store(scenario.path))
     return bool(stored.find_unloaded([key]))
 
 

@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 
 from binlogsync.errors import ConsumeError
+from binlogsync.mirror.apply import apply
 from binlogsync.targets import TableStore, TableTransaction
 from binlogsync.targets.progress import NO_PROGRESS, ConsumerProgress, ProgressKey, progress_at
 from binlogsync.targets.records import ReplayRecord, RewindRecord, Skip, new_gap
 from tests.duck import make_batch
 from tests.targets.contract_changes import ChangeContract
 from tests.targets.contract_loads import LoadContract
-from tests.targets.contract_mirrors import ROW, SCHEMA, MirrorContract
+from tests.targets.contract_mirrors import ROW, SCHEMA, SOFT, MirrorContract, inserts, row
 
 __all__ = ["Opener", "ReadTable", "TableStoreContract"]
 
@@ -148,6 +149,37 @@ class TableStoreContract(MirrorContract, ChangeContract, LoadContract):
             assert transaction.load_replay(again) == replace(replay, done='{"done":1}')
             transaction.finish_replay("n1")
             assert transaction.load_replay(again) is None
+
+    def test_all_progress_and_mirrors_are_listed(self, store: TableStore, opener: Opener) -> None:
+        with store.begin() as transaction:
+            assert dict(transaction.load_all_progress()) == {}
+            assert set(transaction.list_all_mirrors()) == set()
+        other = replace(KEY, client="c2", source="s2", table="others")
+        with store.begin() as transaction:
+            first = moved(transaction, NO_PROGRESS, 1)
+            second = transaction.move_progress(other, NO_PROGRESS, replace(NO_PROGRESS, seen=4))
+        before = store.version
+        assert before is not None
+        with opener().begin() as transaction:
+            assert dict(transaction.load_all_progress()) == {KEY: first, other: second}
+            assert set(transaction.list_all_mirrors()) == {("shop", "things")}
+            transaction.forget_progress(other)
+        assert store.version != before
+
+    def test_rows_are_counted_and_shown(self, store: TableStore) -> None:
+        with store.begin() as transaction:
+            assert transaction.count_rows("shop", "things") is None
+            apply(transaction, [inserts(row(1), row(2)), make_batch(SCHEMA, [("d", row(1), None)], 2)], SOFT)
+            other = replace(SCHEMA, table="Things")  # the name of its table differs, in a store that ignores case
+            apply(transaction, [inserts(row(7), schema=other)])
+        with store.begin() as transaction:
+            assert transaction.count_rows("shop", "things") == 2
+            assert transaction.count_rows("shop", "things", with_deleted=False) == 1
+            assert transaction.count_rows("shop", "Things", with_deleted=False) == 1
+            assert transaction.count_rows("shop", "missing") is None
+            names, rows = transaction.read_first_rows("shop", "Things", 5)
+            assert (list(names), [tuple(each) for each in rows]) == (["id", "a", "n"], [(7, "x", 2**64 - 1)])
+            assert len(transaction.read_first_rows("shop", "things", 1)[1]) == 1
 
     def test_nothing_is_held_after_a_release(self, store: TableStore, opener: Opener) -> None:
         with store.begin(keep_open=True) as transaction:

@@ -13,8 +13,16 @@ from binlogsync.targets.duckdb.file import DuckFile
 class DuckStore(DuckFile):
     """A DuckDB file with tables and progress; the arguments are those of DuckFile."""
 
-    def another(self) -> DuckStore:
+    @property
+    def version(self) -> tuple[int, int, int] | None:
         """See TableStore, also for the other methods."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+    def another(self) -> DuckStore:
         return DuckStore(self.path, self.timeout_s, self._error)
 
     @contextmanager

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from datetime import datetime
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -11,7 +12,17 @@ import pyarrow as pa
 from binlogsync.change import ChangeBatch
 from binlogsync.schema import TableSchema
 from binlogsync.targets import TableTransaction
-from binlogsync.targets.duckdb import fingerprints, history, loads, progress, records, repairs, row_images, rows
+from binlogsync.targets.duckdb import (
+    fingerprints,
+    history,
+    loads,
+    previews,
+    progress,
+    records,
+    repairs,
+    row_images,
+    rows,
+)
 from binlogsync.targets.duckdb import state as states
 from binlogsync.targets.duckdb.convert import DuckConverter
 from binlogsync.targets.fingerprints import Fingerprint, FingerprintRequest
@@ -48,6 +59,9 @@ class DuckTransaction(TableTransaction):
 
     def list_consumers(self, database: str, table: str) -> Sequence[ProgressKey]:
         return progress.list_consumers(self._connection, database, table)
+
+    def load_all_progress(self) -> Mapping[ProgressKey, ConsumerProgress]:
+        return progress.load_all_progress(self._connection)
 
     def load_gaps(self, key: ProgressKey) -> Sequence[ConsumerGap]:
         return records.load_gaps(self._connection, key)
@@ -90,6 +104,9 @@ class DuckTransaction(TableTransaction):
     def list_mirrors(self, client: str, source: str) -> set[tuple[str, str]]:
         states.ensure_meta(self._connection)
         return progress.list_mirrors(self._connection, client, source)
+
+    def list_all_mirrors(self) -> Set[tuple[str, str]]:
+        return states.load_mirror_names(self._connection)
 
     def store_mirror(self, state: MirrorState) -> MirrorState:
         return states.store_state(self._connection, state)
@@ -162,6 +179,12 @@ class DuckTransaction(TableTransaction):
 
     def copy_rows(self, state: MirrorState, rows: pa.Table) -> None:
         loads.copy_rows(self._connection, state, rows)
+
+    def count_rows(self, database: str, table: str, *, with_deleted: bool = True) -> int | None:
+        return previews.count_rows(self._connection, database, table, with_deleted=with_deleted)
+
+    def read_first_rows(self, database: str, table: str, limit: int) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
+        return previews.read_first_rows(self._connection, database, table, limit)
 
     def load_requests(self, database: str, table: str) -> Sequence[FingerprintRequest]:
         fingerprints.ensure_requests(self._connection)
