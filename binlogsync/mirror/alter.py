@@ -35,11 +35,13 @@ class AlteredColumn:
         column: its definition.
         old: name of the column that has its values; None for an added column.
         values: how the values are converted; None if only the server knows.
+        guards: conditions of the converter, besides that of `values`, for which the conversion is not proven.
     """
 
     column: Column
     old: str | None
     values: Conversion | None
+    guards: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +57,15 @@ class AlteredSchema:
         return [one.column.name for one in self.columns if one.values is None]
 
     @property
-    def guard(self) -> str:
-        """A condition that is true for rows in which a conversion is not proven; "" if there can be none."""
-        guards = [one.values.guard for one in self.columns if one.values is not None and one.values.guard]
-        return " OR ".join(f"({guard})" for guard in guards)
+    def guards(self) -> tuple[str, ...]:
+        """Conditions of the converter: one is true for each row in which a conversion is not proven."""
+        return tuple(
+            guard
+            for one in self.columns
+            if one.values is not None
+            for guard in (one.values.guard, *one.guards)
+            if guard
+        )
 
 
 class _MissingColumnError(Exception):
@@ -152,11 +159,10 @@ def _keep_column(column: Column, name: str, charset: str | None, rules: AlterRul
 
 def _make_not_null(one: AlteredColumn, converter: ColumnConverter) -> AlteredColumn:
     """Make a column of the primary key NOT NULL; the conversion of a NULL depends on the SQL mode."""
-    column, values = replace(one.column, nullable=False), one.values
-    if one.column.nullable and one.old is not None and values is not None:
-        guards = [guard for guard in (values.guard, converter.is_null(one.old)) if guard]
-        values = replace(values, guard=" OR ".join(f"({guard})" for guard in guards))
-    return replace(one, column=column, values=values)
+    column = replace(one.column, nullable=False)
+    if one.column.nullable and one.old is not None:
+        return replace(one, column=column, guards=(*one.guards, converter.is_null(one.old)))
+    return replace(one, column=column)
 
 
 def _guard_key_dates(
@@ -168,8 +174,7 @@ def _guard_key_dates(
     was_key, is_key = one.old in old.primary_key, one.column.name in key
     if was_key == is_key and (not is_key or one.values.value == converter.keep(one.old)):
         return one
-    guards = [guard for guard in (one.values.guard, converter.key_date_condition([one.old])) if guard]
-    return replace(one, values=replace(one.values, guard=" OR ".join(f"({guard})" for guard in guards)))
+    return replace(one, guards=(*one.guards, converter.key_date_condition([one.old])))
 
 
 def _change_column(old: Column, definition: ColumnDefinition, rules: AlterRules) -> AlteredColumn:

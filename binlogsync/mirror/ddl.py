@@ -205,6 +205,6 @@ def _describe_unproven(transaction: TableTransaction, state: MirrorState, evolut
     """The columns or values of existing rows on which the effect is not known; "" if it is known for all."""
     if evolution.unknown:
         return f"column {', '.join(evolution.unknown)}"
-    if not evolution.guard:
+    if not evolution.guards:
         return ""
-    return "values that it converts" if transaction.has_row(state, evolution.guard) else ""
+    return "values that it converts" if transaction.has_row(state, *evolution.guards) else ""

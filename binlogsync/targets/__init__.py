@@ -156,8 +156,8 @@ class TableTransaction(Protocol):
         """Delete all rows (TRUNCATE); with soft deletes, mark them as deleted at `gone_us`, microseconds since 1970."""
 
     @abstractmethod
-    def has_row(self, state: MirrorState, condition: str = "true") -> bool:
-        """True when the table has a row for which the condition, made by the converter, is true."""
+    def has_row(self, state: MirrorState, *conditions: str) -> bool:
+        """True when the table has a row for which one of the conditions of the converter is true; any row for none."""
 
     @abstractmethod
     def apply_rows(self, state: MirrorState, batches: Sequence[ChangeBatch]) -> None:

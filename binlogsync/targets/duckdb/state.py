@@ -216,12 +216,13 @@ def rewrite_table(
     return store_state(connection, replace(state, schema=schema, is_rewritten=True))
 
 
-def has_row(connection: duckdb.DuckDBPyConnection, state: MirrorState, condition: str = "true") -> bool:
-    """True when the mirror has a row for which the condition, SQL over its columns, is true."""
+def has_row(connection: duckdb.DuckDBPyConnection, state: MirrorState, *conditions: str) -> bool:
+    """True when the mirror has a row for which one of the conditions, as SQL, is true; without one, any row."""
     if state.schema is None:
         return False
     connection.execute("SET TimeZone = 'UTC'")
-    return first_row(connection, f"SELECT 1 FROM {state.target} WHERE {condition} LIMIT 1") is not None
+    wanted = " OR ".join(f"({condition})" for condition in conditions) or "true"
+    return first_row(connection, f"SELECT 1 FROM {state.target} WHERE {wanted} LIMIT 1") is not None
 
 
 def read_rows(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> Iterator[pa.Table]:

@@ -132,8 +132,8 @@ class DuckTransaction(TableTransaction):
     def delete_rows(self, state: MirrorState, gone_us: int) -> MirrorState:
         return states.delete_rows(self._connection, state, gone_us)
 
-    def has_row(self, state: MirrorState, condition: str = "true") -> bool:
-        return states.has_row(self._connection, state, condition)
+    def has_row(self, state: MirrorState, *conditions: str) -> bool:
+        return states.has_row(self._connection, state, *conditions)
 
     def apply_rows(self, state: MirrorState, batches: Sequence[ChangeBatch]) -> None:
         rows.apply_rows(self._connection, state, batches)
