@@ -199,8 +199,21 @@ class TableLoad:
             raise RestartLoadError(f"another server answers: {chunks.server[0]}, before {stored.server_uuid}")
         if chunks.key is None or chunks.key.names != stored.key:
             raise RestartLoadError("its key changed since the load was interrupted")
-        self._change(lambda transaction, state: transaction.store_load(state, stored, self.owner))
+        self._take_over(stored)
         log.info("%s: the load resumes after %d rows", self.label, stored.rows)
+
+    def _take_over(self, stored: LoadState) -> None:
+        """Own the load from now on. Raises ConsumeError if another process has continued or replaced it meanwhile."""
+
+        def take(transaction: TableTransaction, state: MirrorState) -> None:
+            if transaction.find_load(state) != stored:
+                raise ConsumeError(
+                    f"{self.label}: another process loads or rewinds this mirror at the same time, so this load is not "
+                    "resumed, and is tried again. Run one of them at a time"
+                )
+            transaction.store_load(state, stored, self.owner)
+
+        self._change(take)
 
     def _begin(self, chunks: ChunkReader, found: tuple[Checkpoint, int]) -> LoadState:
         start, sequence = found

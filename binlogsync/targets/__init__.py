@@ -187,7 +187,10 @@ class TableTransaction(Protocol):
 
     @abstractmethod
     def find_load(self, state: MirrorState) -> LoadState | None:
-        """The state of the load that was stored last; None if there is none, or no spare table."""
+        """The state of the load that was stored last; None if there is none, or no spare table.
+
+        It is still that at the end of this transaction, as far as others change it.
+        """
 
     @abstractmethod
     def store_load(self, state: MirrorState, load: LoadState, owner: str) -> None:
