@@ -44,7 +44,7 @@ class _Source(msgspec.Struct, gc=False):
     json_null: list[str] | None = None
 
 
-class _Transaction(msgspec.Struct, gc=False):
+class _TransactionField(msgspec.Struct, gc=False):
     total_order: int
 
 
@@ -118,7 +118,7 @@ def _decoder(image: Any) -> msgspec.json.Decoder[Any]:
         ("after", image | None),
         ("source", _Source),
         ("op", Literal["c", "u", "d", "r", "t"]),
-        ("transaction", _Transaction),
+        ("transaction", _TransactionField),
     ]
     return msgspec.json.Decoder(msgspec.defstruct("Envelope", fields, gc=False))
 

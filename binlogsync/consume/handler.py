@@ -114,7 +114,7 @@ class Handler(Target, Generic[M]):
                     done.add(item.batch, item.last_sequence)
                     continue
                 self._check(item.batch.schema)
-                _Batch(self, item, done, stop).handle()
+                _HandlerBatch(self, item, done, stop).handle()
                 if stop.is_set():
                     return
         finally:
@@ -201,7 +201,7 @@ def _half(start: int, stop: int) -> int:
     return start + max(1, (stop - start) // 2)
 
 
-class _Batch(Generic[M]):
+class _HandlerBatch(Generic[M]):
     """Handles one batch."""
 
     def __init__(self, handler: Handler[M], item: StreamBatch, done: _HandledChanges, stop: threading.Event) -> None:

@@ -14,7 +14,7 @@ import nats.errors
 from nats.protocol.parser import AWAITING_CONTROL_LINE
 
 from binlogsync.nats.frame_splitter import FrameSplitter
-from binlogsync.nats.receive_buffer import LEAST_FREE, ReceiveBuffer
+from binlogsync.nats.recycled_buffer import LEAST_FREE, RecycledBuffer
 
 
 class ParserHook:
@@ -83,13 +83,13 @@ class SocketTap(asyncio.BufferedProtocol):
         self._protocol: Any = transport.get_protocol()
         self._reader = reader
         self._splitter = splitter
-        self._buffer = ReceiveBuffer()
+        self._buffer = RecycledBuffer()
         self._at = 0  # where the first operation begins that is not complete
         self._missing = 0  # bytes that complete it, as far as is known
 
     def begin(self, received: bytes) -> None:
         """Replace the protocol; `received` was received before, and not read."""
-        self._buffer = ReceiveBuffer(received)
+        self._buffer = RecycledBuffer(received)
         self._transport.set_protocol(self)
         self.buffer_updated(0)
 
@@ -114,7 +114,7 @@ class SocketTap(asyncio.BufferedProtocol):
         room = len(buffer.text) - buffer.filled
         if room < LEAST_FREE or room < self._missing:
             left = buffer.text[self._at : buffer.filled]
-            self._buffer, self._at = ReceiveBuffer(left, len(left) + self._missing), 0
+            self._buffer, self._at = RecycledBuffer(left, len(left) + self._missing), 0
 
     def eof_received(self) -> bool:
         """The server has closed the connection; a TLS connection cannot stay half open."""

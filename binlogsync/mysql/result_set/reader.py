@@ -146,7 +146,7 @@ class RowReader:
     def batches(self) -> Iterator[TableRows]:
         """Decode rows until the end of the result."""
         while not self._is_complete:
-            batch = _Batch(self._layout, self._batch_rows, (self._sequence, self._room))
+            batch = _RowBatch(self._layout, self._batch_rows, (self._sequence, self._room))
             status = self._fill(batch)
             if status == Status.LONG and not batch.rows:
                 payload, self._sequence = self._buffer.take_long_row(self._sequence)
@@ -159,7 +159,7 @@ class RowReader:
             if batch.rows:
                 yield batch.build()
 
-    def _fill(self, batch: _Batch) -> Status:
+    def _fill(self, batch: _RowBatch) -> Status:
         """Decode until the batch is full, or the next packet cannot be added to it."""
         buffer = self._buffer
         while True:
@@ -177,15 +177,15 @@ class RowReader:
             self._raise_invalid(batch, status)
         return status
 
-    def _decode_single(self, payload: npt.NDArray[np.uint8]) -> _Batch:
+    def _decode_single(self, payload: npt.NDArray[np.uint8]) -> _RowBatch:
         """A batch of one row that is longer than a batch may be."""
-        batch = _Batch(self._layout, 1, (0, len(payload)))
+        batch = _RowBatch(self._layout, 1, (0, len(payload)))
         status = batch.decoder.decode_long(payload) if payload[0] == 0 else Status.BAD_PACKET
         if status != Status.FULL:
             self._raise_invalid(batch, status)
         return batch
 
-    def _raise_invalid(self, batch: _Batch, status: Status) -> None:
+    def _raise_invalid(self, batch: _RowBatch, status: Status) -> None:
         buffer = self._buffer
         if status == Status.OUT_OF_STEP and buffer.data[buffer.start + 3 : buffer.start + 5].tolist() == [0, 0xFF]:
             # A server that shuts down sends an error outside of the sequence.
@@ -196,7 +196,7 @@ class RowReader:
         raise ValueError(f"{what} ({status.name})")
 
 
-class _Batch:
+class _RowBatch:
     """The memory of a batch, and its decoder."""
 
     def __init__(self, layout: RowLayout, most: int, room: tuple[int, int]) -> None:

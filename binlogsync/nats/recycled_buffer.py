@@ -17,7 +17,7 @@ LEAST_FREE = 128 << 10
 _free: deque[npt.NDArray[np.uint8]] = deque(maxlen=4)
 
 
-class ReceiveBuffer:
+class RecycledBuffer:
     """Memory that is filled from its start. Views of `text` keep it from being used for other data.
 
     Attributes:
