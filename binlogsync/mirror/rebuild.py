@@ -12,7 +12,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -184,10 +184,11 @@ class RebuildableMirror(Target):
             with self.tables.begin() as transaction:
                 state = transaction.load_mirror(self.database, self.table)
                 transaction.begin_load(state, schema, owner)
-            for rows in builder.rows(found):
-                with self.tables.begin(keep_open=True) as transaction:
-                    transaction.check_owner(state, owner)
-                    transaction.copy_rows(state, rows)
+            with closing(builder.rows(found)) as parts:
+                for rows in parts:
+                    with self.tables.begin(keep_open=True) as transaction:
+                        transaction.check_owner(state, owner)
+                        transaction.copy_rows(state, rows)
         at = Checkpoint(statement.ddl.position, statement.server_uuid, None, 0, statement.ddl.ts_us)
         with self.tables.begin() as transaction:
             self._replace_table(transaction, LoadedTable(at, schema, found.left_out, 0, 0, None, owner))

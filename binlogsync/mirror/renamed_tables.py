@@ -9,7 +9,7 @@ first statement, or the effect of a later one is not provable, the result is Non
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 
 import pyarrow as pa
@@ -59,8 +59,8 @@ class StreamTableBuilder:
                 is_proven = self._take(table, item.batch, is_proven, renames)
         return None
 
-    def rows(self, state: MirrorState) -> Iterator[pa.Table]:
-        """The rows of a table that was built, in batches."""
+    def rows(self, state: MirrorState) -> Generator[pa.Table, None, None]:
+        """The rows of a table that was built, in batches; its transaction ends when the generator is closed."""
         with self._tables.begin() as transaction:
             yield from transaction.read_rows(state)
 

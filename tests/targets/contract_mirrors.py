@@ -69,6 +69,14 @@ class MirrorContract:
             apply(transaction, [inserts(row(2))])
         assert [each["id"] for each in read("shop", "things")] == [2]
 
+    def test_a_row_is_found_by_any_of_several_conditions(self, store: TableStore) -> None:
+        with store.begin() as transaction:
+            apply(transaction, [inserts(row(1, n=None))])
+            state, is_null = transaction.load_mirror("shop", "things"), transaction.converter.is_null
+            assert transaction.has_row(state)
+            assert transaction.has_row(state, is_null("a"), is_null("n"))
+            assert not transaction.has_row(state, is_null("a"), is_null("id"))
+
     @pytest.mark.parametrize(
         "names", [("shop", "Things"), ("SHOP", "things"), ("shop", 'a "b".c'), ("sh.op", "t"), ("shop", "things__2")]
     )
