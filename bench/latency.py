@@ -202,7 +202,7 @@ async def _message_count(js: JetStreamContext, stream: str) -> int:
         state = (await js.stream_info(stream, subjects_filter=">")).state
     except nats.js.errors.NotFoundError:
         return 0
-    return sum(count for subject, count in (state.subjects or {}).items() if subjects.parse_names(subject) is not None)
+    return sum(count for subject, count in (state.subjects or {}).items() if "._checkpoint" not in subject)
 
 
 def _publish(
