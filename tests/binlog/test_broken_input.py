@@ -20,6 +20,8 @@ from tests.binlog.captured import EVENTS, NAMES, TYPES, CapturedDump, load, summ
 from tests.binlog.damage import FAMILIES, check, dump_of, packets, signed, without_checksums
 from tests.binlog.dump import DecodedDump, DumpRecording, decode
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 _CASES = 50
 

@@ -25,7 +25,10 @@ from binlogsync.errors import EmbeddedServerError
 from binlogsync.servers import debian
 
 TOOLS = ("apt-get", "dpkg-deb", "gpg", "gpgv")
-pytestmark = pytest.mark.skipif(not all(map(shutil.which, TOOLS)), reason=f"requires {', '.join(TOOLS)}")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not all(map(shutil.which, TOOLS)), reason=f"requires {', '.join(TOOLS)}"),
+]
 WANTED = debian.PackageSet("small", ("small-server",), "install small-server 1 or newer")
 ADVICE = "Use a Debian machine that reaches its own package archive, or install small-server 1 or newer"
 

@@ -25,6 +25,8 @@ from binlogsync.targets.mirror_state import MirrorOptions, spare_name
 from tests.duck import Change, make_batch, query
 from tests.mirror.test_mirror_ddl import ddl
 
+pytestmark = pytest.mark.slow
+
 HISTORY, SOFT = MirrorOptions(history=True), MirrorOptions(deleted_at="deleted_at")
 DUCKDB_NAMES = ["rowid", "RowID", "tableoid", "filename", "file_row_number", "file_index", "oid", "current_date", "*"]
 HELPER_NAMES = ["valid_from", "Valid_To", "_valid_from", "from_row", "ts_us", "step", "ref", "kind", "n", "k0", "c0"]

@@ -12,6 +12,8 @@ from binlogsync.targets.duckdb.file import quote
 from binlogsync.targets.factory import open_store
 from tests.targets.contract import Opener, ReadTable, TableStoreContract
 
+pytestmark = pytest.mark.slow
+
 
 class TestDuckStore(TableStoreContract):
     @pytest.fixture
