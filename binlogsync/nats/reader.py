@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TypeVar
 
@@ -38,7 +38,7 @@ from binlogsync.nats.frame_kernel import REPLY, SEQUENCE
 from binlogsync.nats.message_block import MessageBlock
 from binlogsync.nats.messages import DeliveredMessage, MessageLookups, StreamBatch, decode, decode_block
 from binlogsync.nats.pull import PullSubscription
-from binlogsync.nats.stream_tables import count_messages, find_followed, no_stream_error
+from binlogsync.nats.stream_tables import count_messages, no_stream_error
 from binlogsync.nats.table_name_case import check_spelling
 from binlogsync.nats.unusual_messages import count_decodable, foreign_sequences
 from binlogsync.position import Checkpoint
@@ -301,10 +301,6 @@ class StreamReader:
     def tables(self) -> Mapping[tuple[str, str], int]:
         """(database, table) -> number of messages, for every table with changes in the stream."""
         return self._retry(lambda client: count_messages(client, self.source))
-
-    def followed_tables(self) -> Set[tuple[str, str]]:
-        """(database, table) of every durable of the stream, also of tables without changes in the stream."""
-        return self._retry(lambda client: find_followed(client, self.source))
 
     def check_spelling(self, database: str, table: str) -> None:
         """Raise ConfigError for a name in a letter case that the source's server does not use (it folds names)."""

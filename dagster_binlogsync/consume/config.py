@@ -1,4 +1,4 @@
-"""Configuration of a consumer run, for the Launchpad."""
+"""Configuration of the runs of consumers, for the Launchpad."""
 
 import dagster as dg
 from pydantic import Field
@@ -7,13 +7,9 @@ from binlogsync.settings.model import DagsterSection
 from dagster_binlogsync.setting_field import setting_field
 
 
-class ConsumeConfig(dg.Config):
-    """How long a consumer run lasts, and what it reports."""
+class TableRunConfig(dg.Config):
+    """What all runs of consumers have in common."""
 
-    idle_s: float = Field(default=60.0, ge=0, description="The run ends after this many seconds without changes.")
-    max_s: float = Field(
-        default=3600.0, gt=0, description="The run ends after this many seconds; the sensor requests the next one."
-    )
     report_s: float = Field(
         default=60.0, gt=0, description="Seconds between two materializations of a table in a long run."
     )
@@ -31,7 +27,16 @@ class ConsumeConfig(dg.Config):
     )
 
 
-class ContinuousConfig(dg.Config):
+class ConsumeConfig(TableRunConfig):
+    """How long a consumer run lasts, and what it reports."""
+
+    idle_s: float = Field(default=60.0, ge=0, description="The run ends after this many seconds without changes.")
+    max_s: float = Field(
+        default=3600.0, gt=0, description="The run ends after this many seconds; the sensor requests the next one."
+    )
+
+
+class ContinuousConfig(TableRunConfig):
     """Length and reports of a continuous run of consumers."""
 
     shift_s: float = setting_field(DagsterSection, "shift_s", gt=0)
@@ -42,21 +47,4 @@ class ContinuousConfig(dg.Config):
     gather_s: float = Field(
         default=0.3, ge=0, description="Seconds for which changes are collected for a transaction of mirrors."
     )
-    retry_s: float = Field(
-        default=5.0, gt=0, description="Seconds until a failed table is retried; doubles up to one minute."
-    )
     max_workers: int = Field(default=32, ge=1, description="Largest number of threads.")
-    max_changes: int = Field(default=200_000, ge=1, description="Approximate maximum of changes in one transaction.")
-    preview_rows: int = Field(
-        default=5, ge=0, description="Rows in the preview of the asset page, if BINLOGSYNC_SHOW_VALUES is set."
-    )
-
-    def tables(self) -> ConsumeConfig:
-        """The options that consumer runs have too."""
-        return ConsumeConfig(
-            report_s=self.report_s,
-            retry_s=self.retry_s,
-            max_workers=self.max_workers,
-            max_changes=self.max_changes,
-            preview_rows=self.preview_rows,
-        )

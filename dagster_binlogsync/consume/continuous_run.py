@@ -91,7 +91,7 @@ class _ContinuousRun:
         """The run with the targets of the consumers."""
         path = context.resources.warehouse.path
         states = {item.table: TableState.start(item, path, mysql) for item in consumers}
-        return cls(context, config, ConsumerRun(context, config.tables(), states))
+        return cls(context, config, ConsumerRun(context, config, states))
 
     def consume(self, stop: StopFlag, source: str, store: PositionStore) -> None:
         """Consume until a stop; the reasons of a stop are in the flag."""

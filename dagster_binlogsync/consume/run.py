@@ -25,7 +25,7 @@ from binlogsync.mysql.config import MySQLConfig
 from binlogsync.nats.reader import StreamReader
 from binlogsync.stores import PositionStore
 from dagster_binlogsync.consume.checks import backlog_check, handled_check, no_gap, report_check
-from dagster_binlogsync.consume.config import ConsumeConfig
+from dagster_binlogsync.consume.config import ConsumeConfig, TableRunConfig
 from dagster_binlogsync.consume.load_reporter import LoadReporter
 from dagster_binlogsync.consume.metadata import (
     ConsumerTotals,
@@ -61,7 +61,7 @@ def run_consumers(
     path = context.resources.warehouse.path
     run = ConsumerRun(context, config, {item.table: TableState.start(item, path, mysql) for item in free})
     with stop_on_signals() as stop:
-        run.consume(stop)
+        run.consume(stop, idle_s=config.idle_s, max_s=config.max_s)
         if stop.reason is not None:
             message = f"stopped ({stop.reason}) after {run.changes} change(s), all of them stored"
             context.log.info(message)
@@ -104,7 +104,7 @@ class ConsumerRun:
     """Consumes tables in a run, and reports each of them to its asset."""
 
     context: dg.AssetExecutionContext | dg.OpExecutionContext
-    config: ConsumeConfig
+    config: TableRunConfig
     tables: Mapping[tuple[str, str], TableState]
 
     @property
@@ -112,16 +112,16 @@ class ConsumerRun:
         """Changes applied in this run."""
         return sum(table.total.changes for table in self.tables.values())
 
-    def consume(self, stop: StopFlag) -> None:
+    def consume(self, stop: StopFlag, *, idle_s: float, max_s: float) -> None:
         """Consume until no change arrived for idle_s, max_s is over, or a stop was requested."""
         config = self.config
         options = WorkerPoolOptions(
             first_round_s=FIRST_REPORT_S, round_s=config.report_s, first_wait_s=config.retry_s,
             longest_wait_s=max(60.0, config.retry_s), max_workers=config.max_workers,
         )  # fmt: skip
-        ends_at, poll_at = time.monotonic() + config.max_s, 0.0
+        ends_at, poll_at = time.monotonic() + max_s, 0.0
         with WorkerPool(self.build_tasks(), self.open_reader, options, stop) as pool:
-            while not stop.is_set() and time.monotonic() < ends_at and self._is_active(pool.quiet_s()):
+            while not stop.is_set() and time.monotonic() < ends_at and self._is_active(pool.quiet_s(), idle_s):
                 self.process_reports(pool.reports(POLL_S))
                 self.report_loads()
                 self.materialize_progress()
@@ -133,9 +133,8 @@ class ConsumerRun:
             self.process_reports(pool.reports(0))
             self.report_loads()
 
-    def _is_active(self, quiet_s: float) -> bool:
+    def _is_active(self, quiet_s: float, idle_s: float) -> bool:
         """Whether a change arrived within idle_s, or a table is loading. A retried load must make progress."""
-        idle_s = self.config.idle_s
         return quiet_s <= idle_s or any(
             table.load.is_loading if table.error is None else table.load.has_progress(idle_s)
             for table in self.tables.values()
