@@ -134,9 +134,9 @@ class ContinuousPool:
         False if that takes longer: the table is then still consumed. Raises KeyError for a table of a group.
         """
         state = self._states[table]
-        state.is_removed.set()
+        state.is_removed = True
         if not self._scheduler.remove(state, timeout_s):
-            state.is_removed.clear()
+            state.is_removed = False
             return False
         del self._states[table]
         state.close()
@@ -296,7 +296,7 @@ class ContinuousPool:
                 state.close()
             if state.live is None:
                 state.is_busy = True
-                if state.is_removed.is_set() or not self._open_table(state):
+                if state.is_removed or not self._open_table(state):
                     self._scheduler.set_idle(state, _LOOK_S)
                     return False
             assert state.live is not None
@@ -362,8 +362,9 @@ class ContinuousPool:
         if self._stop.is_set() and state.failures and not done.changes:
             self._scheduler.requeue(state)
             return  # a retry that was interrupted does not prove that the failure is resolved
+        state.set_healthy()
         state.add_result(done)
-        if state.live.has_more or state.is_removed.is_set():
+        if state.live.has_more or state.is_removed:
             state.since = time.monotonic()
             self._scheduler.requeue(state)
         else:
@@ -374,6 +375,7 @@ class ContinuousPool:
         assert state.live is not None
         if is_drained and (is_look or state.is_proven):
             if not state.is_proven:
+                state.set_healthy()
                 state.add_result(state.live.take_result())
             state.is_proven = True
             state.set_quiet()
@@ -385,9 +387,8 @@ class ContinuousPool:
         state.failures += 1
         state.tries += error.tries if isinstance(error, HandlerError) else 0
         if state.live is not None and (done := state.live.take_result()).changes:
-            self._events.put(TableReport(state.table, done))
+            state.add_result(done)
         state.leave()
-        state.is_proven = False
         state.set_quiet()
         wait_s = backoff_s(self._options.first_wait_s, self._options.longest_wait_s, state.failures)
         log.warning("%s: %s; later changes of this table wait, retrying in %.0f s", state.name, error, wait_s)

@@ -49,7 +49,7 @@ class LiveState:
     is_signaled: bool = False
     is_proven: bool = False
     must_reopen: bool = False
-    is_removed: threading.Event = field(default_factory=threading.Event)
+    is_removed: bool = False
     alone_until: float = 0.0
     _result: ConsumeResult | None = None
     _taken_at: float = field(default_factory=time.monotonic)
@@ -98,9 +98,8 @@ class LiveState:
         self.is_busy = False
 
     def add_result(self, done: ConsumeResult) -> None:
-        """Add the result of a turn to what `take_result` returns. The table is healthy."""
+        """Add the result of a turn to what `take_result` returns."""
         with self._lock:
-            self.failures = self.tries = 0
             self._result = done if self._result is None else _join(self._result, done)
 
     def take_result(self) -> ConsumeResult | None:
@@ -111,6 +110,11 @@ class LiveState:
                 return None
             before, self._taken_at = self._taken_at, time.monotonic()
             return replace(done, seconds=self._taken_at - before)
+
+    def set_healthy(self) -> None:
+        """A turn has succeeded: the next failure is the first."""
+        with self._lock:
+            self.failures = self.tries = 0
 
     def close(self) -> None:
         """Leave the table cleanly; an error is logged, because the next delivery starts at the stored progress."""
@@ -124,7 +128,7 @@ class LiveState:
 
     def leave(self) -> None:
         """Leave the table after an error."""
-        live, self.live, self.is_signaled = self.live, None, False
+        live, self.live, self.is_signaled, self.is_proven = self.live, None, False, False
         if live is not None:
             live.leave()
 
@@ -136,10 +140,14 @@ def find_moved(states: Iterable[LiveState]) -> list[LiveState]:
     for state in states:
         if (before := state.settled_progress()) is None:
             continue
-        if (tables := state.target.store.tables) is None:
-            moved.append((state, before))  # loading it would hide the change from the next conditional update
-        else:
+        if (tables := state.target.store.tables) is not None:
             by_file.setdefault(tables.address, []).append((state, before))
+            continue
+        try:
+            if state.target.store.peek(state.key) != before:
+                moved.append((state, before))
+        except BinlogSyncError as error:
+            log.debug("looking for a rewind of %s: %s", state.name, error)
     for address, found in by_file.items():
         tables = found[0][0].target.store.tables
         assert tables is not None

@@ -118,11 +118,13 @@ class LiveTable:
 
     def close(self) -> None:
         """Store how far the stream was seen, ack, and leave the durable to the next one."""
-        if not self.delivery.fetched:
-            self._store_seen()
-        if not self.reader.is_lost:
-            self.delivery.ack()
-        self.leave()
+        try:
+            if not self.delivery.fetched:
+                self._store_seen()
+            if not self.reader.is_lost:
+                self.delivery.ack()
+        finally:
+            self.leave()
 
     def leave(self) -> None:
         """Leave the durable, after an error."""

@@ -59,6 +59,10 @@ class ProgressStore(Protocol):
     def load(self, key: ProgressKey) -> ConsumerProgress:
         """The stored progress; NO_PROGRESS for a new consumer."""
 
+    def peek(self, key: ProgressKey) -> ConsumerProgress:
+        """Like `load`, but the next `move` still fails if another process has changed the progress before this call."""
+        return self.load(key)
+
     @abstractmethod
     def move(self, key: ProgressKey, before: ConsumerProgress, after: ConsumerProgress) -> ConsumerProgress:
         """Store `after` if `before` is still stored; returns it as stored. Raises ConsumeError otherwise."""

@@ -121,6 +121,10 @@ class BufferedProgress(ProgressStore):
                 self._buffered[key] = _Buffered(stored)
             return stored
 
+    def peek(self, key: ProgressKey) -> ConsumerProgress:
+        """See ProgressStore: what is stored, not what is buffered."""
+        return self.inner.peek(key)
+
     def move(self, key: ProgressKey, before: ConsumerProgress, after: ConsumerProgress) -> ConsumerProgress:
         """Buffer `after`. Raises the error with which an earlier progress could not be stored."""
         with self._lock:

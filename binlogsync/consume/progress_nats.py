@@ -38,7 +38,11 @@ class NatsProgress(ProgressStore):
         name = _name(key)
         found = self._bucket.get(name)
         self._revisions[name] = 0 if found is None else found[1]
-        return NO_PROGRESS if found is None else ConsumerProgress(**json.loads(found[0]))
+        return _progress_of(found)
+
+    def peek(self, key: ProgressKey) -> ConsumerProgress:
+        """See ProgressStore: the revision that the next `move` requires stays the same."""
+        return _progress_of(self._bucket.get(_name(key)))
 
     def move(self, key: ProgressKey, before: ConsumerProgress, after: ConsumerProgress) -> ConsumerProgress:
         """See ProgressStore."""
@@ -120,6 +124,11 @@ def load_all_progress(connection: NatsConnection, source: str) -> dict[str, Cons
         for name, value in found.items()
         if not name.endswith((_SKIPS, _MOVES, _GAPS))
     }
+
+
+def _progress_of(found: tuple[bytes, int] | None) -> ConsumerProgress:
+    """The progress in an entry of the bucket (value, revision)."""
+    return NO_PROGRESS if found is None else ConsumerProgress(**json.loads(found[0]))
 
 
 def _display_name(name: str) -> str:

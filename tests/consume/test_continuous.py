@@ -19,7 +19,8 @@ from binlogsync.consume.continuous import ContinuousOptions, ContinuousPool
 from binlogsync.consume.engine import ConsumeOptions
 from binlogsync.consume.handler import Handler
 from binlogsync.consume.pool import ConsumerTask, TableReport
-from binlogsync.consume.progress import NO_PROGRESS, ProgressKey
+from binlogsync.consume.progress import NO_PROGRESS, ProgressKey, ProgressStore
+from binlogsync.consume.progress_nats import NatsProgress
 from binlogsync.errors import BinlogSyncError, ConfigError
 from binlogsync.mirror.target import Mirror
 from binlogsync.nats.client import ConnectionLostError, NatsConnection, NatsOptions
@@ -86,7 +87,7 @@ class Recorder:
     gates: dict[str, threading.Event] = field(default_factory=dict)
     called: set[str] = field(default_factory=set)
 
-    def task(self, table: str, path: Path) -> ConsumerTask:
+    def task(self, table: str, store: ProgressStore | Path) -> ConsumerTask:
         def on_row(change: Change[IdRow]) -> None:
             if table in self.gates:
                 self.called.add(table)
@@ -95,7 +96,7 @@ class Recorder:
                 raise RuntimeError("not today")
             self.ids[table].append(change.id)
 
-        handler = Handler(IdRow, on_row, path, Retry(tries=1))
+        handler = Handler(IdRow, on_row, store, Retry(tries=1))
         return ConsumerTask(("shop", table), handler, ConsumeOptions())
 
 
@@ -202,6 +203,19 @@ def test_a_quiet_table_notices_that_it_was_rewound(stream: SixTables, tmp_path: 
             before = transaction.load_progress(key)
             transaction.move_progress(key, before, replace(NO_PROGRESS, seen=0))
         running.wait(lambda: seen.ids["t0"] == 2 * stream.ids["t0"], "the change again")
+
+
+def test_a_quiet_table_with_progress_in_nats_stays_quiet_until_it_is_rewound(stream: SixTables) -> None:
+    seen, key = Recorder(), stream.key("t0")
+    stream.write(ALL)
+    with NatsConnection(stream.options, "one") as one, NatsConnection(stream.options, "two") as two:
+        other = NatsProgress(two, stream.name)
+        with live(stream, [seen.task("t0", NatsProgress(one, stream.name))], reload_s=0.1) as running:
+            running.wait(lambda: seen.ids["t0"] == stream.ids["t0"], "the change")
+            wait_until(lambda: other.peek(key) != NO_PROGRESS, 20, "its progress")
+            running.wait(lambda: running.pool.quiet_s() > 1.0, "no activity although its progress is compared")
+            other.move(key, other.load(key), replace(NO_PROGRESS, seen=0))
+            running.wait(lambda: seen.ids["t0"] == 2 * stream.ids["t0"], "the change again")
 
 
 def progress_of(path: Path, key: ProgressKey) -> object:
