@@ -24,10 +24,11 @@ from weakref import WeakKeyDictionary
 
 import nats.errors
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from binlogsync.nats.frame_splitter import FrameSplitter
-from binlogsync.nats.message_block import MessageBlock
+from binlogsync.nats.message_block import MessageBlock, RawMessage
 from binlogsync.nats.received_text import ParserHook, SocketTap
 
 log = logging.getLogger(__name__)
@@ -160,6 +161,18 @@ def _write_now(client: Client, texts: Sequence[bytes | memoryview]) -> list[byte
     return rest
 
 
+async def subscribe_raw(client: Client, subject: str, take: Callable[[MessageBlock], None]) -> Subscription:
+    """Subscribe, and pass every message to `take`, in order, in the event loop."""
+
+    async def take_parsed(message: Msg) -> None:
+        """Pass on a message that nats-py had begun to parse before."""
+        take(MessageBlock.of(RawMessage(message.subject, message.reply, message.headers or {}, message.data)))
+
+    subscription = await client.subscribe(subject, cb=take_parsed, pending_msgs_limit=-1, pending_bytes_limit=-1)
+    receive_raw(client, subscription, take)
+    return subscription
+
+
 def receive_raw(client: Client, subscription: Subscription, take: Callable[[MessageBlock], None]) -> None:
     """Pass every message of the subscription to `take`, in order, in the event loop; its callback is not called."""
     splitter = _SPLITTERS.get(client)
@@ -179,7 +192,7 @@ def _tap(transport: Any, splitter: FrameSplitter) -> None:
     received: bytearray = getattr(reader, RECEIVED)
     text = bytes(received)
     received.clear()
-    SocketTap(writer.transport, reader, splitter).begin(text)
+    SocketTap(writer.transport, reader, splitter, text).begin()
 
 
 def _read_more(transport: Any) -> None:

@@ -88,8 +88,10 @@ class DurableConsumer:
             return block
         numbers = block.column(DELIVERY)
         first = self.deliveries + 1 if self.deliveries else int(numbers[0])
-        for at in np.flatnonzero(numbers != np.arange(first, first + len(numbers)))[:1].tolist():
-            text = "durable %s: deliveries %d..%d did not arrive; recreating it"
+        wrong = np.flatnonzero(numbers != np.arange(first, first + len(numbers)))
+        if len(wrong):
+            at = int(wrong[0])
+            text = "durable %s: delivery %d was expected, and %d has arrived; recreating it"
             log.warning(text, self.name, first + at, int(numbers[at]))
             self.is_broken = True
             block = block.slice(0, at)

@@ -24,7 +24,9 @@ FIELDS = 16
 DELIVERED, PLAIN, NEW = 1, 2, 4
 """Flags; NEW: content type or fingerprint differ from those of the frame before, or there is none before."""
 
-_LONGEST_LINE, _LARGEST_MESSAGE, _SIZE_DIGITS, _NUMBER_DIGITS = 1 << 20, 1 << 27, 10, 18
+LONGEST_LINE, LARGEST_MESSAGE, SIZE_DIGITS = 1 << 20, 1 << 27, 10
+"""Above anything that a nats-server sends: its messages have at most 64 MB."""
+_NUMBER_DIGITS = 18
 _NAMES = (CONTENT_TYPE, SCHEMA, CHECKPOINT, BATCH_ID, SCHEMA_CHANGE, LARGE_OBJECT)
 _CONTENT, _SCHEMA, _CHECKPOINT, _BATCH, _STATEMENT, _OBJECT = range(6)
 _OTHER = 6
@@ -133,20 +135,17 @@ def _read_reply(words: intp, at: intp, stop: intp, frame: intp) -> boolean:
 
 
 @inner(apart=True)
-def _stored_elsewhere(words: intp, at: intp, stop: intp, sequence: int64) -> int64:
-    """1 if a checkpoint names another sequence of its message, 0 if not, -1 if undecided."""
+def _stored_elsewhere(words: intp, at: intp, stop: intp, sequence: int64) -> boolean:
+    """True if a checkpoint names another sequence of its message, or one that is too long to read here."""
     if load_u8(stop - 1) != 125:
-        return 0
+        return False
     begin = stop - 1
     while begin > at and 48 <= load_u8(begin - 1) <= 57:
         begin -= 1
     size = _word_size(words, _SEQUENCE_MEMBER)
     if begin == stop - 1 or begin - size < at or not _begins(words, _SEQUENCE_MEMBER, begin - size, stop):
-        return 0
-    number = _number(begin, stop - 1, _NUMBER_DIGITS)
-    if number < 0:
-        return -1
-    return 0 if number == sequence else 1
+        return False
+    return _number(begin, stop - 1, _NUMBER_DIGITS) != sequence
 
 
 @inner(apart=True)
@@ -177,7 +176,7 @@ def _is_plain(data: intp, words: intp, at: intp, stop: intp, frame: intp) -> boo
                 field = CONTENT if which == _CONTENT else FINGERPRINT
                 store_i64(frame + 8 * field, begin - data)
                 store_i64(frame + 8 * field + 8, last - data)
-            elif which == _CHECKPOINT and _stored_elsewhere(words, begin, last, load_i64(frame + 8 * SEQUENCE)) != 0:
+            elif which == _CHECKPOINT and _stored_elsewhere(words, begin, last, load_i64(frame + 8 * SEQUENCE)):
                 return False
         at = end + 2
     has_both = found & 3 == 3
@@ -201,7 +200,7 @@ def _read_frame(data: intp, words: intp, at: intp, end: intp, frame: intp) -> in
     first = at + (1 if with_headers else 0)
     if load_u8(first) != 77 or load_u8(first + 1) != 83 or load_u8(first + 2) != 71 or load_u8(first + 3) != 32:
         return -1
-    line = _line_end(at, min(end, at + _LONGEST_LINE))
+    line = _line_end(at, min(end, at + LONGEST_LINE))
     if line < 0 or _has_controls(at, line):
         return -1
     subject = first + 4
@@ -222,10 +221,10 @@ def _read_frame(data: intp, words: intp, at: intp, end: intp, frame: intp) -> in
     headers = int64(0)
     if with_headers:
         next_token = _token_end(token + 1, line, 32)
-        headers = _number(token + 1, next_token, _SIZE_DIGITS)
+        headers = _number(token + 1, next_token, SIZE_DIGITS)
         token = next_token
-    size = _number(token + 1, line, _SIZE_DIGITS)
-    if headers < 0 or size < headers or size > _LARGEST_MESSAGE or line + size + 4 > end:
+    size = _number(token + 1, line, SIZE_DIGITS)
+    if headers < 0 or size < headers or size > LARGEST_MESSAGE or line + size + 4 > end:
         return -1
     start = line + 2
     store_i64(frame + 8 * FRAME, at - data)

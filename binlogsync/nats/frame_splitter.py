@@ -17,8 +17,11 @@ from binlogsync.nats.frame_kernel import (
     FRAME,
     FRAME_END,
     HEADERS,
+    LARGEST_MESSAGE,
+    LONGEST_LINE,
     REPLY,
     REPLY_END,
+    SIZE_DIGITS,
     SUBJECT,
     SUBJECT_END,
     find_frames,
@@ -26,8 +29,6 @@ from binlogsync.nats.frame_kernel import (
 )
 from binlogsync.nats.message_block import MessageBlock
 
-_LONGEST_LINE, _LARGEST_MESSAGE, _SIZE_DIGITS = 1 << 20, 1 << 27, 10
-"""Above anything that a nats-server sends: its messages have at most 64 MB."""
 _MOST_FRAMES = 8192
 Taker = Callable[[MessageBlock], None]
 
@@ -74,16 +75,16 @@ class FrameSplitter:
             if stop == at or take is None:
                 return at, stop
             begun, at = at, stop
-            take(_block(text, begun, words))
+            take(_block(text, begun, stop, words))
         return at, at
 
     def _next_operation(self, text: memoryview, at: int, end: int) -> tuple[list[bytes], int]:
         """The words of the first line of a message ([] for another operation) and where it ends; `at` if it is not
         complete.
         """
-        line_end = find_line_end(text, at, min(end, at + _LONGEST_LINE))
+        line_end = find_line_end(text, at, min(end, at + LONGEST_LINE))
         if line_end < 0:
-            if end - at >= _LONGEST_LINE:
+            if end - at >= LONGEST_LINE:
                 raise nats.errors.ProtocolError
             return [], at
         line = bytes(text[at:line_end])
@@ -95,7 +96,7 @@ class FrameSplitter:
     def _taker(self, words: list[bytes]) -> Taker | None:
         """Who takes the message whose first line has these words."""
         name = words[2] if words else b""
-        is_number = name.isdigit() and len(name) <= _SIZE_DIGITS and not name.startswith(b"0")
+        is_number = name.isdigit() and len(name) <= SIZE_DIGITS and not name.startswith(b"0")
         return self._takers.get(int(name)) if is_number else None
 
 
@@ -104,18 +105,18 @@ def _size(words: list[bytes]) -> int:
     with_header = words[0] == b"HMSG"
     sizes = words[-2:] if with_header else words[-1:]
     if len(words) not in ((5, 6) if with_header else (4, 5)) or not all(
-        word.isdigit() and len(word) <= _SIZE_DIGITS for word in sizes
+        word.isdigit() and len(word) <= SIZE_DIGITS for word in sizes
     ):
         raise nats.errors.ProtocolError
-    if int(sizes[0]) > int(sizes[-1]) or int(sizes[-1]) > _LARGEST_MESSAGE:
+    if int(sizes[0]) > int(sizes[-1]) or int(sizes[-1]) > LARGEST_MESSAGE:
         raise nats.errors.ProtocolError
     return int(sizes[-1])
 
 
-def _block(text: memoryview, at: int, words: list[bytes]) -> MessageBlock:
-    """The message at `at` whose first line has these words, but is not written as the kernel expects it."""
+def _block(text: memoryview, at: int, stop: int, words: list[bytes]) -> MessageBlock:
+    """The message at..stop whose first line has these words, but is not written as the kernel expects it."""
     frames = np.zeros((1, FIELDS), np.int64)
-    start = find_line_end(text, at, len(text)) + 2
+    start = stop - 2 - int(words[-1])
     line = bytes(text[at:start])
     places, end = list[int](), 0
     for word in words:

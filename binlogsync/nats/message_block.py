@@ -99,10 +99,14 @@ class MessageBlock:
 
     def message(self, row: int) -> RawMessage:
         """One message as Python objects."""
-        start, body, stop = (int(self.frames[row, field]) for field in (HEADERS, BODY, BODY_END))
-        headers = _headers(str(self.text[start:body], errors="replace")) if body > start else {}
         subject, reply = self.text_of(row, SUBJECT), self.text_of(row, REPLY)
-        return RawMessage(subject, reply, headers, bytes(self.text[body:stop]))
+        body, stop = self.frames[row, BODY : BODY_END + 1].tolist()
+        return RawMessage(subject, reply, self.headers(row), bytes(self.text[body:stop]))
+
+    def headers(self, row: int) -> dict[str, str]:
+        """The headers of one message."""
+        text = self.text_of(row, HEADERS)
+        return _headers(text) if text else {}
 
     def messages(self) -> list[RawMessage]:
         """All messages as Python objects."""
@@ -126,7 +130,7 @@ class MessageBlock:
 
     @classmethod
     def join(cls, blocks: Sequence[MessageBlock]) -> MessageBlock:
-        """The messages of all blocks, copied unless they share memory. The first of each is that of a group."""
+        """The messages of all blocks, copied unless they share memory."""
         if len(blocks) < 2:
             return blocks[0] if blocks else cls.empty()
         if all(block.text is blocks[0].text for block in blocks):

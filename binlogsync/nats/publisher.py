@@ -35,12 +35,11 @@ from uuid import uuid4
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.js.api import Header
 
 from binlogsync.codec import subjects
 from binlogsync.codec.envelope import CHECKPOINT, WRITE_ID
-from binlogsync.nats.adapter import receive_raw, send_framed
+from binlogsync.nats.adapter import send_framed, subscribe_raw
 from binlogsync.nats.message_block import MessageBlock, RawMessage
 from binlogsync.nats.protocol_text import MessageBatch, SubjectAndHeaders, encode_batch, encode_header
 from binlogsync.nats.publish_progress import Attempt, PublishProgress, QueuedUnit
@@ -88,15 +87,18 @@ class _PendingAck:
         unit: the unit.
         write_id: of this attempt.
         count: number of messages, with the one of the writer's subject.
-        allows_batch: True for a batch that ends with a message of the writer's subject, so that another may follow.
         answer: the acknowledgement.
     """
 
     unit: PublishUnit
     write_id: str
     count: int
-    allows_batch: bool
     answer: asyncio.Future[RawMessage]
+
+    @property
+    def allows_batch(self) -> bool:
+        """True for a batch that ends with a message of the writer's subject, so that another may follow."""
+        return self.count > len(self.unit)
 
 
 class Publisher:
@@ -118,8 +120,7 @@ class Publisher:
 
     async def open(self) -> None:
         """Subscribe to acknowledgements."""
-        subscription = await self._client.subscribe(f"{self._inbox}.*", cb=self._answered_parsed)
-        receive_raw(self._client, subscription, self._received)
+        await subscribe_raw(self._client, f"{self._inbox}.*", self._received)
 
     async def store(self, units: UnitQueue, following: UnitQueue | None) -> None:
         """Store the unsettled units, then `units`; returns after the last acknowledgement. Each acknowledgement updates
@@ -198,7 +199,7 @@ class Publisher:
         headers |= {CHECKPOINT: checkpoint.to_text(), WRITE_ID: write_id}
         self._progress.attempts[write_id] = Attempt(queued, start, self._expected)
         reply, answer = self._expect()
-        self._flight.append(_PendingAck(unit, write_id, count, allows_batch, answer))
+        self._flight.append(_PendingAck(unit, write_id, count, answer))
         head = SubjectAndHeaders(self._own_subject, {}) if allows_batch else unit.head(count - 1)
         payload = memoryview(b"") if allows_batch else unit.view(count - 1)
         start_text = encode_header(head, headers, reply, len(payload))
@@ -219,18 +220,11 @@ class Publisher:
         self._answers[reply] = answer = asyncio.get_running_loop().create_future()
         return reply, answer
 
-    async def _answered_parsed(self, message: Msg) -> None:
-        """Handle a message that nats-py had begun to parse when `receive_raw` was called."""
-        self._answered(RawMessage(message.subject, message.reply, message.headers or {}, message.data))
-
     def _received(self, block: MessageBlock) -> None:
         for message in block.messages():
-            self._answered(message)
-
-    def _answered(self, message: RawMessage) -> None:
-        answer = self._answers.pop(message.subject, None)
-        if answer is not None and not answer.done():
-            answer.set_result(message)
+            answer = self._answers.pop(message.subject, None)
+            if answer is not None and not answer.done():
+                answer.set_result(message)
 
 
 def _check(answer: RawMessage, last: int, count: int) -> None:

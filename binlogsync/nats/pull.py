@@ -22,10 +22,9 @@ import nats.errors
 import nats.js.errors
 import numpy as np
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from binlogsync.nats.adapter import receive_raw, stop_receiving
+from binlogsync.nats.adapter import stop_receiving, subscribe_raw
 from binlogsync.nats.frame_kernel import DELIVERED
 from binlogsync.nats.message_block import MessageBlock, RawMessage
 
@@ -65,10 +64,7 @@ class PullSubscription:
 
     async def open(self) -> PullSubscription:
         """Subscribe to the inbox; returns itself."""
-        self._subscription = await self._client.subscribe(
-            f"{self._inbox}.*", cb=self._receive_parsed, pending_msgs_limit=-1, pending_bytes_limit=-1
-        )
-        receive_raw(self._client, self._subscription, self._receive)
+        self._subscription = await subscribe_raw(self._client, f"{self._inbox}.*", self._receive)
         return self
 
     async def close(self) -> None:
@@ -154,14 +150,6 @@ class PullSubscription:
                 await asyncio.wait_for(self._finished.wait(), max(seconds, 0.001))
         if self._error is not None:
             raise self._error
-
-    async def _receive_parsed(self, message: Msg) -> None:
-        """Handle a message that nats-py had begun to parse when `receive_raw` was called."""
-        raw = RawMessage(message.subject, message.reply, message.headers or {}, message.data)
-        if raw.subject.startswith(self._inbox):
-            self._receive_status(raw)
-        else:
-            self._append(MessageBlock.of(raw))
 
     def _receive(self, block: MessageBlock) -> None:
         """Handle messages of the stream and status replies to requests, in order."""

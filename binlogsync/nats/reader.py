@@ -38,6 +38,7 @@ from binlogsync.nats.frame_kernel import REPLY, SEQUENCE
 from binlogsync.nats.message_block import MessageBlock
 from binlogsync.nats.messages import DeliveredMessage, MessageLookups, StreamBatch, decode, decode_block
 from binlogsync.nats.pull import PullSubscription
+from binlogsync.nats.server_errors import refused_error
 from binlogsync.nats.stream_tables import count_messages, no_stream_error
 from binlogsync.nats.table_name_case import check_spelling
 from binlogsync.nats.unusual_messages import count_decodable, foreign_sequences
@@ -370,10 +371,7 @@ class StreamReader:
         try:
             return self._connection.retry(attempt, self._connection.options.request_timeout_s + extra_s)
         except nats.js.errors.APIError as error:
-            raise SinkError(
-                f"NATS at {self._connection.options.address} refuses to serve stream {self.stream}: "
-                f"{error.description} (code {error.err_code}); check its log and: nats stream info {self.stream}"
-            ) from error
+            raise refused_error(self._connection.options.address, self.stream, error) from error
 
     def _forget_lost(self, client: Client) -> None:
         if client is not self._client:

@@ -78,18 +78,18 @@ class SocketTap(asyncio.BufferedProtocol):
     leaves to the reader of the former protocol, which still gets all events of the connection.
     """
 
-    def __init__(self, transport: Any, reader: asyncio.StreamReader, splitter: FrameSplitter) -> None:
+    def __init__(self, transport: Any, reader: asyncio.StreamReader, splitter: FrameSplitter, received: bytes) -> None:
+        """`received` was received before, and not read."""
         self._transport = transport
         self._protocol: Any = transport.get_protocol()
         self._reader = reader
         self._splitter = splitter
-        self._buffer = RecycledBuffer()
+        self._buffer = RecycledBuffer(received)
         self._at = 0  # where the first operation begins that is not complete
         self._missing = 0  # bytes that complete it, as far as is known
 
-    def begin(self, received: bytes) -> None:
-        """Replace the protocol; `received` was received before, and not read."""
-        self._buffer = RecycledBuffer(received)
+    def begin(self) -> None:
+        """Replace the protocol, and process what was received before."""
         self._transport.set_protocol(self)
         self.buffer_updated(0)
 

@@ -20,7 +20,7 @@ def count_decodable(block: MessageBlock) -> int:
     least one, unless there are none.
     """
     unusual = np.flatnonzero(~block.has(PLAIN)).tolist()
-    return count_within((row, block.message(row).headers) for row in unusual) or len(block)
+    return count_within((row, block.headers(row)) for row in unusual) or len(block)
 
 
 def count_within(messages: Iterable[tuple[int, Mapping[str, str]]]) -> int:
@@ -40,4 +40,4 @@ def foreign_sequences(block: MessageBlock) -> list[int]:
     """Stream sequences of the messages that no tail wrote."""
     sequences = block.column(SEQUENCE).tolist()
     unusual = np.flatnonzero(~block.has(PLAIN)).tolist()
-    return [sequences[row] for row in unusual if not is_tail_message(block.message(row).headers, sequences[row])]
+    return [sequences[row] for row in unusual if not is_tail_message(block.headers(row), sequences[row])]

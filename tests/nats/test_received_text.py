@@ -193,7 +193,7 @@ def test_a_socket_in_chunks_of_any_size(step: int) -> None:
         splitter = FrameSplitter()
         blocks: list[MessageBlock] = []
         splitter.add(7, blocks.append)
-        SocketTap(writer.transport, reader, splitter).begin(text[:3])
+        SocketTap(writer.transport, reader, splitter, text[:3]).begin()
         theirs.setblocking(False)
         for start in range(3, len(text), step):
             await asyncio.get_running_loop().sock_sendall(theirs, text[start : start + step])
