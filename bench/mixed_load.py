@@ -1,4 +1,4 @@
-"""Freshness of the stream under a mixed load: p50 and p99 from commit to stored in each second, with the rate.
+"""Freshness of the stream under a mixed load: commit to stored, in all and as a plot of each second.
 
     python -m bench.mixed_load [SECONDS [CLIENTS]]
 
@@ -69,7 +69,7 @@ class StoredMark:
 
 
 def main(seconds: float, clients: int) -> None:
-    """Run the load, print one line for each second, and write the plot."""
+    """Run the load, print the totals, and write the plot."""
     with (
         servers.mysql(options={"innodb_flush_log_at_trx_commit": "2", "sync_binlog": "0"}) as mysql,
         servers.nats() as server,

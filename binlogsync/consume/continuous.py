@@ -4,11 +4,12 @@
         while not stop.is_set():
             for report in pool.reports(0.5): ...
 
-It has the interface of `WorkerPool` (pool.py), for consumers that run for hours. The delivery of each table stays open,
-and the server reports new messages as they arrive (StreamReader.listen). A handler gets them at once. Mirrors of one
-file are gathered for a moment and applied in one transaction; if that fails, each is applied alone for a while, so that
-an error affects its own table only. Progress of handlers is stored once a second, for all of them in one transaction.
-Threads are started when items wait for one: a handler or a load that takes long does not delay other tables.
+It is used like `WorkerPool` (pool.py), for consumers that run for hours; tables can also be removed. The delivery of
+each table stays open, and the server reports new messages as they arrive (StreamReader.listen). A handler gets them at
+once. Mirrors of one file are gathered for a moment and applied in one transaction; if that fails, each is applied alone
+for a while, so that an error affects its own table only. Progress of handlers is stored once a second, for all of them
+in one transaction. Threads are started when items wait for one: a handler or a load that takes long does not delay
+other tables.
 
 Groups of mirrors (`ConsumerTask.together`) run in a WorkerPool of their own, which cuts at transactions of the source.
 """
@@ -16,18 +17,26 @@ Groups of mirrors (`ConsumerTask.together`) run in a WorkerPool of their own, wh
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from types import TracebackType
 
 from binlogsync.consume.continuous_options import ContinuousOptions
 from binlogsync.consume.engine import Table
 from binlogsync.consume.live_state import LiveState, find_moved
 from binlogsync.consume.live_table import ACK_S, LiveTable
-from binlogsync.consume.pool import ConsumerTask, OpenReader, TableReport, WorkerPool, WorkerPoolOptions, check_unique
+from binlogsync.consume.pool import (
+    ConsumerTask,
+    OpenReader,
+    ReportQueue,
+    TableReport,
+    WorkerPool,
+    WorkerPoolOptions,
+    check_unique,
+    join_workers,
+)
 from binlogsync.consume.progress_buffer import BufferedProgress, ProgressBuffer
 from binlogsync.consume.scheduler import Scheduler
 from binlogsync.errors import BinlogSyncError, ConfigError, HandlerError
@@ -47,7 +56,6 @@ _TEND_S = 0.25
 _STALLED_S = 0.03
 _RELEASE_S = 0.2
 _STORE_S = 1.0
-_JOIN_S = 60.0
 
 
 class ContinuousPool:
@@ -69,7 +77,7 @@ class ContinuousPool:
         self._added = 0
         self._held = ExitStack()
         self._scopes: set[str] = set()  # of the transactions that are applied now
-        self._events: queue.SimpleQueue[TableReport | BaseException] = queue.SimpleQueue()
+        self._events = ReportQueue()
         self._workers: list[threading.Thread] = []
         self._growing = threading.Lock()
         self._tender = threading.Thread(target=self._tend, name="consume: tend", daemon=True)
@@ -95,14 +103,9 @@ class ContinuousPool:
         """Stop, and wait until the changes being handled are finished. The last reports can still be read."""
         self._stop.set()
         self._scheduler.close()
-        ends_at = time.monotonic() + _JOIN_S
         with self._growing:
             threads = [*self._workers, self._tender]
-        for thread in threads:
-            if thread.is_alive():
-                thread.join(max(0.0, ends_at - time.monotonic()))
-            if thread.is_alive():
-                log.error("%s: its handler has not returned for %.0f s", thread.name, _JOIN_S)
+        join_workers(threads)
         if self._groups is not None:
             self._groups.end()
         for state in self._states.values():
@@ -153,14 +156,7 @@ class ContinuousPool:
 
     def reports(self, timeout_s: float) -> list[TableReport]:
         """What happened since the last call, one result for each table; waits up to `timeout_s` for an error."""
-        found: list[TableReport] = []
-        with suppress(queue.Empty):
-            event = self._events.get(timeout=timeout_s) if timeout_s else self._events.get_nowait()
-            while True:
-                if isinstance(event, BaseException):
-                    raise event
-                found.append(event)
-                event = self._events.get_nowait()
+        found = self._events.take(timeout_s)
         for state in list(self._states.values()):
             if (done := state.take_result()) is not None:
                 found.append(TableReport(state.table, done))

@@ -195,7 +195,8 @@ class _Run:
         finally:
             self.target.store.release()
         seconds = time.monotonic() - started
-        return dict(zip(tables, (self._result(each, seconds, is_drained) for each in self.deliveries), strict=True))
+        results = (build_result(each, seconds, self.rounds, is_drained=is_drained) for each in self.deliveries)
+        return dict(zip(tables, results, strict=True))
 
     def _begin(self) -> None:
         """Start the delivery of all tables after their progress."""
@@ -284,17 +285,19 @@ class _Run:
                 delivery.check_progress()
             self.verified_at = time.monotonic()
 
-    def _result(self, delivery: TableDelivery, seconds: float, is_drained: bool) -> ConsumeResult:
-        tracker = delivery.tracker
-        return ConsumeResult(
-            counts=dict(tracker.counts),
-            first=tracker.first,
-            last=tracker.progress if tracker.first else None,
-            progress=tracker.progress,
-            lag_s=tracker.lag_s,
-            seconds=seconds,
-            batches=self.rounds,
-            skipped=delivery.skipped,
-            gap=delivery.gap,
-            is_drained=is_drained,
-        )
+
+def build_result(delivery: TableDelivery, seconds: float, batches: int, *, is_drained: bool = True) -> ConsumeResult:
+    """What a delivery has done since its counts were set to zero, in that time and that number of transactions."""
+    tracker = delivery.tracker
+    return ConsumeResult(
+        counts=dict(tracker.counts),
+        first=tracker.first,
+        last=tracker.progress if tracker.first else None,
+        progress=tracker.progress,
+        lag_s=tracker.lag_s,
+        seconds=seconds,
+        batches=batches,
+        skipped=delivery.skipped,
+        gap=delivery.gap,
+        is_drained=is_drained,
+    )

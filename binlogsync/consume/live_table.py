@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from binlogsync.consume.boundaries import count_changes
 from binlogsync.consume.delivery import StreamRecreatedError, TableDelivery
-from binlogsync.consume.engine import ConsumeOptions, ConsumeResult, Table, open_delivery
+from binlogsync.consume.engine import ConsumeOptions, ConsumeResult, Table, build_result, open_delivery
 from binlogsync.consume.progress import ConsumerProgress, ProgressKey
 from binlogsync.consume.targets import TableChanges, Target
 from binlogsync.nats.reader import StreamReader
@@ -133,20 +133,9 @@ class LiveTable:
     def take_result(self) -> ConsumeResult:
         """The result since the last call, without its duration."""
         tracker, delivery = self.delivery.tracker, self.delivery
-        counts: Mapping[str, int] = tracker.counts
-        first, skipped, gap = tracker.first, delivery.skipped, delivery.gap
+        done = build_result(delivery, 0.0, 1)
         tracker.counts, tracker.first, delivery.skipped, delivery.gap = {}, None, 0, None
-        return ConsumeResult(
-            counts=counts,
-            first=first,
-            last=tracker.progress if first else None,
-            progress=tracker.progress,
-            lag_s=tracker.lag_s,
-            seconds=0.0,
-            batches=1,
-            skipped=skipped,
-            gap=gap,
-        )
+        return done
 
     def _store_seen(self) -> None:
         self.delivery.tracker.see(self.target.store, self.delivery.newest)

@@ -19,7 +19,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -117,6 +117,39 @@ class TableReport:
     tries: int = 0
 
 
+class ReportQueue:
+    """Reports of the threads of a pool, and their unexpected exceptions, for the thread that reads them."""
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[TableReport | BaseException] = queue.SimpleQueue()
+
+    def put(self, event: TableReport | BaseException) -> None:
+        """Add a report, or an exception that `take` raises."""
+        self._queue.put(event)
+
+    def take(self, timeout_s: float) -> list[TableReport]:
+        """The reports since the last call; waits up to `timeout_s` for the first."""
+        found: list[TableReport] = []
+        with suppress(queue.Empty):
+            event = self._queue.get(timeout=timeout_s) if timeout_s else self._queue.get_nowait()
+            while True:
+                if isinstance(event, BaseException):
+                    raise event
+                found.append(event)
+                event = self._queue.get_nowait()
+        return found
+
+
+def join_workers(threads: Sequence[threading.Thread]) -> None:
+    """Wait for the end of threads that were told to stop; log those whose handler does not return."""
+    ends_at = time.monotonic() + _JOIN_S
+    for thread in threads:
+        if thread.is_alive():
+            thread.join(max(0.0, ends_at - time.monotonic()))
+        if thread.is_alive():
+            log.error("%s: its handler has not returned for %.0f s", thread.name, _JOIN_S)
+
+
 @dataclass(slots=True, eq=False)
 class _TaskState:
     """State of a task: `is_busy` while it has pending changes, `since` when it was last active."""
@@ -158,7 +191,7 @@ class WorkerPool:
         self._open = open_reader
         self._options = options
         self._stop = stop
-        self._reports: queue.SimpleQueue[TableReport | BaseException] = queue.SimpleQueue()
+        self._reports = ReportQueue()
         self._workers = [self._new_worker() for _ in range(workers)]
         self._poller = threading.Thread(target=self._poll_pending, name="consume: poll pending", daemon=True)
 
@@ -183,11 +216,7 @@ class WorkerPool:
         """Stop, and wait until the changes being handled are finished. The last reports can still be read."""
         self._stop.set()
         self._scheduler.close()
-        ends_at = time.monotonic() + _JOIN_S
-        for thread in self._threads:
-            thread.join(max(0.0, ends_at - time.monotonic()))
-            if thread.is_alive():
-                log.error("%s: its handler has not returned for %.0f s", thread.name, _JOIN_S)
+        join_workers(self._threads)
 
     @property
     def tables(self) -> tuple[Table, ...]:
@@ -223,20 +252,7 @@ class WorkerPool:
 
     def reports(self, timeout_s: float) -> list[TableReport]:
         """The reports since the last call; waits up to `timeout_s` for the first."""
-        found: list[TableReport] = []
-        try:
-            found.append(
-                self._or_raise(self._reports.get(timeout=timeout_s) if timeout_s else self._reports.get_nowait())
-            )
-            while True:
-                found.append(self._or_raise(self._reports.get_nowait()))
-        except queue.Empty:
-            return found
-
-    def _or_raise(self, report: TableReport | BaseException) -> TableReport:
-        if isinstance(report, BaseException):
-            raise report
-        return report
+        return self._reports.take(timeout_s)
 
     def _run(self) -> None:
         """The loop of a worker: consume the next table, over one connection until an error."""

@@ -113,11 +113,14 @@ class Scheduler(Generic[Item]):
     def stalled_s(self) -> float:
         """How long items have been due while no worker took one; 0 while a worker waits for items."""
         with self._changed:
+            if self._waiting:
+                self._stalled_since = None
+                return 0.0
             now = self._clock()
             is_due = any(item not in self._failed for item in self._queue) or any(
                 due <= now for item, due in self._due_at.items() if item not in self._failed
             )
-            if self._waiting or not is_due:
+            if not is_due:
                 self._stalled_since = None
                 return 0.0
             if self._stalled_since is None:

@@ -104,7 +104,7 @@ class MirrorTransaction(Protocol):
     def find_load(self, state: MirrorState) -> LoadState | None:
         """The state of the load that was stored last; None if there is none, or no spare table.
 
-        It is still that at the end of this transaction, as far as others change it.
+        If another transaction changes it before this one commits, only one of the two can commit.
         """
 
     @abstractmethod

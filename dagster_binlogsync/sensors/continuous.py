@@ -51,7 +51,8 @@ def build_continuous_sensor(
     )
     def _keep(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         instance = context.instance
-        request_end_of_backlog_runs(instance, source)
+        # The sensor of the backlog was in use before the setting was changed; it has the name of its job.
+        request_end(instance, {"dagster/sensor_name": consume_job_name(source)}, NOT_CONTINUOUS)
         evidence = gather_evidence(
             instance,
             source,
@@ -79,11 +80,3 @@ def is_outdated(run_load: str | None, run_started: float, load: str, loaded_at: 
     second condition also keeps two code servers with different loads from ending the runs of each other in turn.
     """
     return run_load != load and run_started < loaded_at
-
-
-def request_end_of_backlog_runs(instance: dg.DagsterInstance, source: str) -> None:
-    """Request the runs of the backlog sensor to end, which was in use before the setting was changed."""
-    started = dg.RunsFilter(job_name=consume_job_name(source), statuses=[dg.DagsterRunStatus.STARTED])
-    for run in instance.get_runs(started):
-        if END_TAG not in run.tags and run.tags.get("dagster/sensor_name") == consume_job_name(source):
-            instance.add_run_tags(run.run_id, {END_TAG: NOT_CONTINUOUS})
