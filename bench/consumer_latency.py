@@ -11,7 +11,6 @@ import multiprocessing.synchronize
 import os
 import signal
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +30,7 @@ from binlogsync.consume.targets import TableChanges, Target
 from binlogsync.mirror.target import Mirror
 from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
+from binlogsync.signals import stop_on_signals
 
 Kind = Literal["handlers", "mirrors"]
 IDLE_S = 20.0
@@ -116,8 +116,6 @@ def _consume(
     asked: multiprocessing.synchronize.Event,
     reports: multiprocessing.Queue[ConsumerReport],
 ) -> None:
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     handled: dict[int, float] = {}
     folder = tempfile.TemporaryDirectory(prefix="latency-")
     make = _handler if kind == "handlers" else _mirror
@@ -126,8 +124,7 @@ def _consume(
     if kind == "mirrors":
         _record_mirrored(handled)
     open_reader = partial(StreamReader, NatsOptions(url=url), source)
-    pool = ContinuousPool(tasks, open_reader, ContinuousOptions(), stop)
-    with folder, pool:
+    with folder, stop_on_signals() as stop, ContinuousPool(tasks, open_reader, ContinuousOptions(), stop) as pool:
         while not stop.is_set() and pool.quiet_s() == 0:
             _raise_errors(pool.reports(0.1))
         cpu, begun = time.process_time(), time.monotonic()

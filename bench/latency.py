@@ -33,6 +33,7 @@ from bench.consumer_latency import IDLE_S, Kind, consumers, describe, wait_for
 from binlogsync import servers
 from binlogsync.codec import subjects
 from binlogsync.mysql import TLS, BinlogDump, MySQLConfig, parse_start, resolve_start
+from binlogsync.signals import stop_on_signals
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.tail.run import Tail, TailOptions, TailProgress
@@ -214,18 +215,17 @@ def _publish(
 ) -> None:
     """The process of one variant: publish until SIGTERM, then report (CPU milliseconds, flushes)."""
     source, name = variant
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     begun: list[float] = []
 
     def begin() -> None:
         begun.append(time.process_time())
         ready.set()
 
-    if name in _MODES:
-        flushes = _tail(config, url, source, _MODES[name], stop, begin)
-    else:
-        flushes = _bare_loop(config, url, source, stop, begin)
+    with stop_on_signals() as stop:
+        if name in _MODES:
+            flushes = _tail(config, url, source, _MODES[name], stop, begin)
+        else:
+            flushes = _bare_loop(config, url, source, stop, begin)
     report.put(((time.process_time() - begun[0]) * 1e3, flushes))
 
 

@@ -13,7 +13,6 @@ import asyncio
 import json
 import multiprocessing
 import random
-import signal
 import sys
 import threading
 import time
@@ -31,6 +30,7 @@ from bench import line_plot
 from binlogsync import servers
 from binlogsync.codec import subjects
 from binlogsync.mysql import TLS, MySQLConfig
+from binlogsync.signals import stop_on_signals
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.tail.run import Tail, TailOptions
@@ -224,11 +224,10 @@ async def _stored(url: str, committed: dict[int, float]) -> list[StoredMark]:
 
 def _tail(config: MySQLConfig, url: str, ready: Any, report: Any) -> None:
     """The process of the tail: until SIGTERM, then report the number of changes."""
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     options = TailOptions(_SOURCE, include=(f"{_DATABASE}.*",), flush="eager")
     tail = Tail(config, [JetStreamSink(JetStreamOptions(url=url))], MemoryPositionStore(), options, owner="bench")
-    report.put(tail.run(stop, lambda progress: ready.set() if progress.phase == "reading" else None).changes)
+    with stop_on_signals() as stop:
+        report.put(tail.run(stop, lambda progress: ready.set() if progress.phase == "reading" else None).changes)
 
 
 def _print(marks: Sequence[StoredMark], transactions: int, changes: int, seconds: float) -> None:

@@ -1,7 +1,6 @@
 """`python -m pipelines.demo`: see `make demo`."""
 
 import argparse
-import signal
 import sys
 import threading
 import time
@@ -10,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from binlogsync.errors import BinlogSyncError
+from binlogsync.signals import stop_on_signals
 from pipelines.demo.check import check
 from pipelines.demo.stack import ROOT, Stack, dagster, ignored_variables, start_servers
 from pipelines.demo.workload import DemoWorkload, create
@@ -18,9 +18,11 @@ from pipelines.demo.workload import DemoWorkload, create
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo. Returns the exit code."""
     options = _parse(arguments)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    with stop_on_signals() as stop:
+        return _run(options, stop)
+
+
+def _run(options: argparse.Namespace, stop: threading.Event) -> int:
     begun = time.monotonic()
     _log(_describe_ignored())
     try:

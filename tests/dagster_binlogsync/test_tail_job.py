@@ -83,7 +83,7 @@ class FakeTail:
             reports += 1
             if self.error is not None and self.ask is None:
                 raise self.error
-            if self.ask is not None:
+            if self.ask is not None and reports == 1:
                 self.ask()
             stop.wait(0.01)
         if self.error is not None:
@@ -327,5 +327,5 @@ def test_a_signal_to_a_separate_process(number: signal.Signals) -> None:
         rest, _ = process.communicate(timeout=120)
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
     assert rest == "flushed\nsuccess\n"

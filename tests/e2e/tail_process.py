@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
-import signal
 import sys
-import threading
 from typing import Any
 
 from binlogsync.mysql import MySQLConfig
+from binlogsync.signals import stop_on_signals
 from binlogsync.sinks import Sink
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
@@ -25,17 +24,17 @@ def main(text: str) -> None:
     """Tail until SIGTERM."""
     logging.basicConfig(level=logging.INFO)
     given = json.loads(text)
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     store = SQLitePositionStore(given["positions"])
     sinks: list[Sink] = [JetStreamSink(JetStreamOptions(url=given["nats"], **given.get("stream", {})))]
     if "audit" in given:
         sinks.append(AuditSink(given["audit"]))
     options: dict[str, Any] = given["options"]
     options["include"] = tuple(options["include"])
-    Tail(MySQLConfig(**given["mysql"]), sinks, store, TailOptions(**options), owner=given["owner"], take_over=True).run(
-        stop
+    tail = Tail(
+        MySQLConfig(**given["mysql"]), sinks, store, TailOptions(**options), owner=given["owner"], take_over=True
     )
+    with stop_on_signals() as stop:
+        tail.run(stop)
     store.close()
 
 
