@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import nats.js.errors
 from nats.aio.client import Client
+from nats.js import JetStreamContext
 from nats.js.api import KeyValueConfig
 from nats.js.kv import KeyValue
 
@@ -95,6 +96,18 @@ class KeyValueBucket:
         entries = {key: self.get(key) for key in self._find_keys(pattern)}
         return {key: entry[0] for key, entry in entries.items() if entry is not None}
 
+    def state(self) -> tuple[object, ...] | None:
+        """A value that differs after each change of the bucket, in one request; None when there is no bucket."""
+
+        async def state(client: Client) -> tuple[object, ...] | None:
+            try:
+                info = await client.jetstream().stream_info(f"KV_{self.name}")
+            except nats.js.errors.NotFoundError:
+                return None
+            return info.created, info.state.first_seq, info.state.last_seq, info.state.messages
+
+        return self._retry(state)
+
     def delete(self, key: str) -> None:
         """Delete the key."""
 
@@ -126,18 +139,28 @@ class KeyValueBucket:
                     raise _NoBucketError from None
                 config = KeyValueConfig(bucket=self.name, ttl=self._ttl_s)
                 if self._stream is not None:
-                    config.replicas = (await js.stream_info(self._stream)).config.num_replicas or 1
+                    config.replicas = await _replicas(js, self._stream)
                 bucket = await create_key_value(js, config)
             return await work(bucket)
 
+        with self._lock:
+            return self._retry(on_bucket)
+
+    def _retry(self, work: Callable[[Client], Awaitable[Result]]) -> Result:
         try:
-            with self._lock:
-                return self._connection.retry(on_bucket)
+            return self._connection.retry(work)
         except nats.js.errors.APIError as error:
             raise SinkError(
                 f"NATS at {self._connection.options.address} rejected a request for the key-value bucket {self.name}: "
                 f"{error.description} (code {error.err_code}); allow this account to create and use it"
             ) from error
+
+
+async def _replicas(js: JetStreamContext, stream: str) -> int:
+    try:
+        return (await js.stream_info(stream)).config.num_replicas or 1
+    except nats.js.errors.NotFoundError:
+        raise SinkError(f"stream {stream} does not exist: the tail creates it; start the tail first") from None
 
 
 async def _get(bucket: KeyValue, key: str) -> tuple[bytes, int] | None:
