@@ -16,6 +16,12 @@ A ChangeBatch holds changes of one table under one schema, in binlog order, as a
 
 On one server (file, pos, row) and (file, txn_pos, order) both put all changes in the same order, and neither repeats.
 
+A row that a snapshot publishes into the stream (op "r") belongs to no transaction. Its `pos` and `txn_pos` are those of
+the transaction boundary at which it was published, `row` and `order` its ordinal, which increases over all snapshots of
+a source, and `gtid` is "snapshot:" and the id of the snapshot. So (file, pos, row) puts it in the order of the stream,
+and `Change.id` is unique. (file, txn_pos, order) does so only with the op: it precedes the transaction that begins at
+`txn_pos`.
+
 A schema change is a separate batch, in binlog order among the changes, one for each table that it affects: `ddl` holds
 the statement, the op is "s", and the images have no columns.
 """
@@ -70,6 +76,9 @@ class SourceValues(NamedTuple):
 Row = dict[str, Any]
 Image = TypeVar("Image")
 
+SNAPSHOT = "snapshot:"
+"""Begin of the `gtid` of a row that a snapshot has published into the stream; the id of the snapshot follows."""
+
 SCHEMA_OP = "s"
 """Op of the one row of a batch that is a schema change; no `Change` has it."""
 
@@ -115,7 +124,10 @@ class SchemaChange:
 
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
-    """Source metadata of one change; `coordinates` orders the changes of one server."""
+    """Source metadata of one change; `coordinates` orders the changes of one server.
+
+    `snapshot` is True for a row that a snapshot has read; `gtid` then names the snapshot, not a transaction.
+    """
 
     server_uuid: str
     server_id: int
@@ -162,7 +174,7 @@ class Change(Generic[Image]):
 
     @property
     def id(self) -> str:
-        """Stable id of this change, the same at every delivery: the transaction, and the row in it.
+        """Stable id of this change, the same at every delivery: the transaction or snapshot, and the row in it.
 
         A handler with external effects uses it for deduplication.
         """
@@ -238,6 +250,17 @@ class ChangeBatch:
         """The source columns of one change."""
         ts_us, *others = (self.data.column(item.name)[row] for item in SOURCE_FIELDS)
         return SourceValues(ts_us.cast(pa.int64()).as_py(), *(value.as_py() for value in others))
+
+    def published_rows(self) -> pa.BooleanArray | None:
+        """Which changes are rows that a snapshot has published into the stream; None if there are none."""
+        op = self.data.column("op")
+        labels = op.dictionary.to_pylist()
+        is_read = pc.equal(op.indices, labels.index("r")) if "r" in labels else None
+        if is_read is None or not is_read.true_count:
+            return None
+        names = self.data.column("gtid").cast(pa.string())
+        mask = pc.and_(is_read, pc.starts_with(names, SNAPSHOT).fill_null(False))
+        return mask if mask.true_count else None
 
     def ids(self) -> pa.StringArray:
         """`Change.id` of each change."""

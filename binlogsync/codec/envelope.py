@@ -10,6 +10,8 @@ codec/arrow.py and codec/schema_change.py use the names of the wire format.
 `server_uuid` and `txn_pos` are additions to Debezium's format. So is `json_null` of `source`, which lists the columns
 of the images that contain the JSON value null (indistinguishable from NULL otherwise); it is present only if needed.
 `data_collection_order` is omitted: it would require all changes of a transaction, and a transaction may be split.
+A row that a snapshot has published has the op "r", `snapshot` "incremental", no `gtid`, and the transaction id
+"snapshot:<id>".
 `parse` of json_decoder.py decodes them to equal batches, except for `seq`, which is not on the wire. `encode_arrow`
 and `decode_arrow` do the same for the other format.
 """
@@ -27,7 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from binlogsync.binlog.rendered import RenderedBatch
-from binlogsync.change import ChangeBatch
+from binlogsync.change import NAME_TYPE, ChangeBatch
 from binlogsync.codec.arrow import decode_arrow, encode_arrow
 from binlogsync.codec.envelope_writer import EnvelopePart, render_rows
 from binlogsync.codec.json_columns import JsonColumn, integers, labels, raw, strings
@@ -100,7 +102,10 @@ def render(batch: ChangeBatch, context: EnvelopeContext, end: bytes = b"") -> Js
     if isinstance(batch, RenderedBatch):
         return JsonTexts.of(_framed(batch, context, end))
     data = batch.data
+    published = batch.published_rows()
     gtid = data.column("gtid")
+    if published is not None:
+        gtid = pc.if_else(published, None, gtid.cast(pa.string())).dictionary_encode().cast(NAME_TYPE)
     ts_us = data.column("ts_us").cast(pa.int64()).to_numpy()
     op = data.column("op")
     order = data.column("order").to_numpy() + np.uint64(1)
@@ -114,7 +119,7 @@ def render(batch: ChangeBatch, context: EnvelopeContext, end: bytes = b"") -> Js
         *_image_parts(batch, "after"),
         EnvelopePart(b',"source":{' + head + b',"ts_ms":', integers(pa.array(ts_us // 1000))),
         EnvelopePart(b',"ts_us":', integers(pa.array(ts_us))),
-        EnvelopePart(b',"snapshot":', labels(_snapshot(op))),
+        EnvelopePart(b',"snapshot":', labels(_snapshot(op, published))),
         EnvelopePart(b"," + where + b',"gtid":', labels(gtid)),
         EnvelopePart(b',"file":', labels(data.column("file"))),
         *(EnvelopePart(f',"{name}":'.encode(), integers(data.column(name))) for name in ("pos", "row", "txn_pos")),
@@ -195,8 +200,11 @@ def _image_parts(batch: ChangeBatch, image: Literal["before", "after"]) -> Itera
     yield EnvelopePart(b"}" if opening == b"," else b"{}", None, group)
 
 
-def _snapshot(op: pa.DictionaryArray) -> pa.DictionaryArray:
-    """The `snapshot` member of each change: "true" for op "r"."""
+def _snapshot(op: pa.DictionaryArray, published: pa.BooleanArray | None) -> pa.DictionaryArray:
+    """The `snapshot` member of each change: "incremental" for `published` rows, "true" for others with op "r"."""
+    if published is not None:
+        others = pc.if_else(pc.equal(op, "r"), "true", "false")
+        return pc.if_else(published, "incremental", others).dictionary_encode()
     texts = ["true" if label == "r" else "false" for label in op.dictionary.to_pylist()]
     if len(set(texts)) == 1:
         return pa.DictionaryArray.from_arrays(pa.array([0], pa.int8()), pa.array(texts[:1]))
@@ -204,7 +212,7 @@ def _snapshot(op: pa.DictionaryArray) -> pa.DictionaryArray:
 
 
 def _transaction_ids(batch: ChangeBatch) -> JsonColumn:
-    """The GTID, else "file:offset" of the start of the transaction."""
+    """The GTID or the snapshot, else "file:offset" of the start of the transaction."""
     gtid = batch.data.column("gtid")
     if gtid.null_count == 0:
         return labels(gtid)

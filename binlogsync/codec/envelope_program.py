@@ -104,8 +104,9 @@ def envelope_program(schema: TableSchema) -> EnvelopeProgram:
         member(name, STRING if name in ("server_uuid", "gtid", "file") else SCALAR)
     member("json_null", OPTIONAL)
     member("op", STRING, b"},")
-    for opening in (b',"ts_ms":', b',"ts_us":', b',"transaction":{"id":'):
+    for opening in (b',"ts_ms":', b',"ts_us":'):
         step(UNUSED, opening)
+    member("id", STRING, b',"transaction":{')
     member("total_order", SCALAR)
     step(NOTHING, b"}}")
     program.least += sum(row[2] for row in rows[first:] if row[0] != OPTIONAL)

@@ -13,9 +13,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from binlogsync.binlog.memory import address
-from binlogsync.change import NAME_TYPE, OP_TYPE, OPS, SOURCE_FIELDS, ChangeBatch, build_batch
+from binlogsync.change import NAME_TYPE, OP_TYPE, OPS, SNAPSHOT, SOURCE_FIELDS, ChangeBatch, build_batch
 from binlogsync.codec.envelope_program import EnvelopeValues, Numbers, find_values
 from binlogsync.codec.json_scan import LENGTH
 from binlogsync.codec.json_texts import Bytes
@@ -86,6 +87,12 @@ class _EnvelopeReader:
                 else:
                     columns[item.name] = integers(member, item.type if pa.types.is_integer(item.type) else pa.int64())
         ops = labels(self._member("op", start, stop), OPS, OP_TYPE)
+        is_read = ops.indices.to_numpy() == OPS.index("r")
+        if is_read.any():
+            names = self._names(self._member("id", start, stop)).cast(pa.string())
+            is_published = pc.and_(pa.array(is_read), pc.starts_with(names, SNAPSHOT))
+            gtids = pc.if_else(is_published, names, columns["gtid"].cast(pa.string()))
+            columns["gtid"] = gtids.dictionary_encode().cast(NAME_TYPE)
         uuid, number = (
             strings(self._member(name, start, start + 1))[0].as_py() for name in ("server_uuid", "server_id")
         )

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from operator import attrgetter
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, cast
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 
-from binlogsync.change import ChangeBatch, Op, build_batch
+from binlogsync.change import SNAPSHOT, ChangeBatch, Op, build_batch
 from binlogsync.codec.column_parser import RAW_TYPES, read_column
 from binlogsync.codec.envelope_program import Numbers
 from binlogsync.codec.envelope_reader import read_envelopes
@@ -29,6 +29,7 @@ from binlogsync.schema import GEOMETRY_TYPES, INTEGER_BITS, Column, TableSchema
 _LEAST_FOR_KERNELS = 8
 _LARGE_BYTES = 16_000
 """Fewer and smaller messages are decoded as fast without the kernels."""
+_SNAPSHOT = f'"{SNAPSHOT}'.encode()
 _UNFIT = re.compile(r'["\\\x00-\x1f]')
 
 
@@ -46,6 +47,7 @@ class _Source(msgspec.Struct, gc=False):
 
 class _TransactionField(msgspec.Struct, gc=False):
     total_order: int
+    id: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _Geometry(TypedDict):
@@ -240,15 +242,25 @@ def _batch(
         is_null = [getattr(envelope, name) is None for envelope in envelopes]
         images.append(_image(schema, (name, sources), values, is_null, impossible))
     columns: dict[str, Any] = {
-        name: [getattr(source, name) for source in sources]
-        for name in ("ts_us", "gtid", "file", "pos", "row", "txn_pos")
+        name: [getattr(source, name) for source in sources] for name in ("ts_us", "file", "pos", "row", "txn_pos")
     }
+    columns["gtid"] = [_gtid(envelope) for envelope in envelopes]
     columns["ts_us"] = pa.array(columns["ts_us"], pa.int64())
     columns["order"] = [envelope.transaction.total_order - 1 for envelope in envelopes]
     columns["seq"] = pa.array(range(first, first + len(envelopes)), pa.int64())
     ops: list[Op] = [envelope.op for envelope in envelopes]
     server = (sources[0].server_uuid, sources[0].server_id)
     return build_batch(schema, ops, (images[0], images[1]), columns, server, impossible)
+
+
+def _gtid(envelope: Any) -> str | None:
+    """The GTID, or the name of the snapshot that has published the row."""
+    if envelope.op == "r" and bytes(envelope.transaction.id).startswith(_SNAPSHOT):
+        try:
+            return msgspec.json.decode(envelope.transaction.id, type=str)
+        except msgspec.DecodeError as error:
+            raise ValueError(f"the id of the transaction: {error}") from error
+    return cast(str | None, envelope.source.gtid)
 
 
 def _is_json_null(source: _Source, name: str) -> bool:
