@@ -20,7 +20,7 @@ A row that a snapshot publishes into the stream (op "r") belongs to no transacti
 the transaction boundary at which it was published, `row` and `order` its ordinal, which increases over all snapshots of
 a source, and `gtid` is "snapshot:" and the id of the snapshot. So (file, pos, row) puts it in the order of the stream,
 and `Change.id` is unique. (file, txn_pos, order) does so only with the op: it precedes the transaction that begins at
-`txn_pos`.
+`txn_pos`. Ordinals begin at FIRST_ORDINAL (position.py), above the numbers of all changes.
 
 A schema change is a separate batch, in binlog order among the changes, one for each table that it affects: `ddl` holds
 the statement, the op is "s", and the images have no columns.
@@ -36,6 +36,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from binlogsync.position import SNAPSHOT as SNAPSHOT
 from binlogsync.position import BinlogPosition
 from binlogsync.schema import TableSchema
 from binlogsync.values import as_dicts, present_columns, python_values, spread
@@ -75,9 +76,6 @@ class SourceValues(NamedTuple):
 
 Row = dict[str, Any]
 Image = TypeVar("Image")
-
-SNAPSHOT = "snapshot:"
-"""Begin of the `gtid` of a row that a snapshot has published into the stream; the id of the snapshot follows."""
 
 SCHEMA_OP = "s"
 """Op of the one row of a batch that is a schema change; no `Change` has it."""

@@ -17,6 +17,11 @@ from binlogsync.gtid_text import Interval, is_mariadb_text, parse_mariadb_text, 
 from binlogsync.log_identity import LogIdentity
 from binlogsync.server_version import ServerFlavor
 
+SNAPSHOT = "snapshot:"
+"""Begin of the GTID of a row that a snapshot has published into the stream; the id of the snapshot follows."""
+FIRST_ORDINAL = 1 << 31
+"""First number (`row`, `order`) of such rows; the changes of a transaction have lower ones."""
+
 _FILE = re.compile(r"^(?P<base>.*?)\.?(?P<number>[0-9]+)$")
 _NUMBER = re.compile(r"^[0-9]+$")
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
@@ -181,7 +186,8 @@ class EventPosition:
 
     Attributes:
         position: the position after the event, in the binlog of the server `server_uuid`.
-        gtid: of its transaction; None if the server has no GTIDs.
+        gtid: of its transaction, or the name of the snapshot that has published the row; None if the server has no
+            GTIDs.
         row: number of the row in the event; 0 for a statement.
         order: number of the row change in its transaction; 0 for a statement.
     """
@@ -191,6 +197,11 @@ class EventPosition:
     gtid: str | None = None
     row: int = 0
     order: int = 0
+
+    @property
+    def transaction(self) -> str | None:
+        """GTID of its transaction; None without GTIDs, and for a row that a snapshot has published."""
+        return None if self.gtid is None or self.gtid.startswith(SNAPSHOT) else self.gtid
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +213,8 @@ class Checkpoint:
         server_uuid: that server (MySQL's server_uuid; MariaDB has none: "mariadb:<server_id>").
         gtids: all transactions before the boundary if the server has GTIDs, else None.
         skip: number of changes of the transaction after the boundary that are stored already (counting all its row
-            changes in binlog order, also those of excluded tables).
+            changes in binlog order, also those of excluded tables). From FIRST_ORDINAL on, that of rows which a
+            snapshot has published at the boundary: the transaction follows these, and nothing of it is stored.
         ts_us: commit time of the last stored change, microseconds since 1970 UTC; 0 when there is none.
         resume: where reading must start if that is before the boundary: changes of an XA transaction are logged when
             it is prepared, but take effect when it is committed. The changes between are stored already.

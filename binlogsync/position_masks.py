@@ -2,6 +2,10 @@
 
 They decide as position_order.py does: by file number and offset on one server, by GTID across servers. In addition,
 they distinguish the rows of one transaction, by its start and `order` against the boundary and `skip` of a checkpoint.
+
+Rows that a snapshot has published at a boundary come after the transaction before it, and before the one after it. A
+checkpoint at the boundary does not tell whether they are stored: the tail may publish them before or after it stores
+the checkpoint. `not_stored_mask` counts them as not stored, `beyond_mask` as not beyond it.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import pyarrow.compute as pc
 
 from binlogsync.change import ChangeBatch
 from binlogsync.errors import PositionError
-from binlogsync.position import BinlogPosition, Checkpoint, EventPosition, GtidSet
+from binlogsync.position import FIRST_ORDINAL, SNAPSHOT, BinlogPosition, Checkpoint, EventPosition, GtidSet
 from binlogsync.server_version import ServerFlavor
 
 
@@ -25,7 +29,7 @@ def changes_after(batch: ChangeBatch, stored: Checkpoint) -> ChangeBatch:
 
 def not_stored_mask(batch: ChangeBatch, stored: Checkpoint) -> pa.BooleanArray:
     """Which changes are not stored at that checkpoint: by position on the server of the checkpoint, by GTID on another
-    one, where a change without a GTID counts as not stored.
+    one, where a change without a GTID counts as not stored, as does a row that a snapshot has published.
     """
     if batch.server_uuid != stored.server_uuid:
         return _not_stored_elsewhere(batch, stored)
@@ -33,11 +37,33 @@ def not_stored_mask(batch: ChangeBatch, stored: Checkpoint) -> pa.BooleanArray:
     later = _of_names(batch, "file", lambda name: BinlogPosition(name, 0).file_number > number)
     same = _of_names(batch, "file", lambda name: BinlogPosition(name, 0).file_number == number)
     txn_pos, order = batch.data.column("txn_pos"), batch.data.column("order")
-    here = pc.or_(
-        pc.greater(txn_pos, stored.position.pos),
-        pc.and_(pc.equal(txn_pos, stored.position.pos), pc.greater_equal(order, stored.skip)),
-    )
+    at, left = pc.equal(txn_pos, stored.position.pos), pc.greater_equal(order, stored.skip)
+    published = batch.published_rows()
+    if stored.skip >= FIRST_ORDINAL:
+        left = True if published is None else pc.or_(left, pc.invert(published))
+    elif stored.skip and published is not None:
+        left = pc.and_(left, pc.invert(published))
+    here = pc.or_(pc.greater(txn_pos, stored.position.pos), pc.and_(at, left))
     return pc.or_(later, pc.and_(same, here))
+
+
+def beyond_mask(batch: ChangeBatch, at: Checkpoint) -> pa.BooleanArray:
+    """Which changes are after everything that can be read up to that checkpoint: those of `not_stored_mask`, without
+    the rows that a snapshot has published at its boundary.
+    """
+    mask = not_stored_mask(batch, at)
+    published = None if at.skip or batch.server_uuid != at.server_uuid else batch.published_rows()
+    if published is None:
+        return mask
+    number = at.position.file_number
+    same = _of_names(batch, "file", lambda name: BinlogPosition(name, 0).file_number == number)
+    here = pc.and_(same, pc.equal(batch.data.column("txn_pos"), at.position.pos))
+    return pc.and_(mask, pc.invert(pc.and_(published, here)))
+
+
+def gtid_is_missing(batch: ChangeBatch) -> bool:
+    """True if a change has no GTID by which it can be compared across servers."""
+    return bool(batch.data.column("gtid").null_count) or batch.published_rows() is not None
 
 
 def count_not_after(batch: ChangeBatch, at: EventPosition) -> int:
@@ -93,4 +119,4 @@ def _of_names(batch: ChangeBatch, column: str, is_so: Callable[[str], bool]) -> 
 
 def _has(gtids: GtidSet | None, gtid: str | None) -> bool:
     """True when the transaction is known to be in the set."""
-    return gtids is not None and gtid is not None and gtids.has(gtid)
+    return gtids is not None and gtid is not None and not gtid.startswith(SNAPSHOT) and gtids.has(gtid)

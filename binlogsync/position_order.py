@@ -15,6 +15,7 @@
 | EventPosition and Checkpoint, two servers | before if the set has the event's GTID, else after | one has no GTID |
 | other pairs of kinds | nothing | always |
 
+A row that a snapshot has published has no GTID.
 The origin of a GTID is the server (or MariaDB's domain and server) that assigned its number.
 Of the name of a file only its number is compared. `skip` is the number of stored changes after the position of a
 checkpoint, `order` the number of a change in its transaction; `resume`, `inside`, `ts_us`, `log` and `sequence` of a
@@ -147,7 +148,7 @@ def _compare_checkpoints(one: Checkpoint, other: Checkpoint) -> PositionOrder:
 def _compare_event(event: EventPosition, checkpoint: Checkpoint) -> PositionOrder:
     if event.server_uuid == checkpoint.server_uuid:
         return _compare_positions(event.position, checkpoint.position)
-    gtids, gtid = checkpoint.gtids, event.gtid
+    gtids, gtid = checkpoint.gtids, event.transaction
     if gtids is None or gtid is None or (gtids.flavor == ServerFlavor.MYSQL) != (":" in gtid):
         return PositionOrder.UNKNOWN
     return PositionOrder.BEFORE if gtids.has(gtid) else PositionOrder.AFTER
@@ -156,9 +157,9 @@ def _compare_event(event: EventPosition, checkpoint: Checkpoint) -> PositionOrde
 def _compare_events(one: EventPosition, other: EventPosition) -> PositionOrder:
     if one.server_uuid == other.server_uuid:
         return _break_tie(_compare_positions(one.position, other.position), one.row, other.row)
-    if one.gtid is None or other.gtid is None:
+    if one.transaction is None or other.transaction is None:
         return PositionOrder.UNKNOWN
-    (origin, number), (other_origin, other_number) = _split(one.gtid), _split(other.gtid)
+    (origin, number), (other_origin, other_number) = _split(one.transaction), _split(other.transaction)
     if origin != other_origin:
         return PositionOrder.UNKNOWN
     return _compare_keys((number, one.order), (other_number, other.order))

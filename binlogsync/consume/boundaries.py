@@ -5,25 +5,40 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pyarrow.compute as pc
+
+from binlogsync.change import ChangeBatch
 from binlogsync.nats.messages import StreamBatch
 from binlogsync.position import BinlogPosition, Checkpoint
-from binlogsync.position_masks import changes_after
+from binlogsync.position_masks import beyond_mask
 from binlogsync.position_order import PositionOrder, compare
 
 
 def changes_up_to(items: Sequence[StreamBatch], at: Checkpoint) -> list[StreamBatch]:
-    """The changes before the checkpoint; the same items if there are no later ones."""
+    """The changes up to the checkpoint; the same items if there are no later ones.
+
+    Rows that a snapshot has published at the checkpoint are included, and those that it published on another server:
+    they are in the stream before the next change.
+    """
     kept: list[StreamBatch] = []
     for item in items:
-        later = len(changes_after(item.batch, at))
-        if not later:
+        count = _count_up_to(item.batch, at)
+        if count == len(item):
             kept.append(item)
             continue
-        count = len(item) - later
         if count:
             kept.append(StreamBatch(item.batch.slice(0, count), item.sequences.slice(0, count), None))
         return kept
     return list(items)
+
+
+def _count_up_to(batch: ChangeBatch, at: Checkpoint) -> int:
+    """Number of changes before the first that is beyond the checkpoint."""
+    beyond = beyond_mask(batch, at)
+    if batch.server_uuid != at.server_uuid and (published := batch.published_rows()) is not None:
+        beyond = pc.and_(beyond, pc.invert(published))
+    first: int = pc.index(beyond, True).as_py()
+    return len(batch) if first < 0 else first
 
 
 def drop_first(items: Sequence[StreamBatch], done: int) -> list[StreamBatch]:

@@ -16,7 +16,7 @@ from binlogsync.change import ChangeBatch
 from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.nats.reader import StreamReader
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
-from binlogsync.position_masks import changes_after
+from binlogsync.position_masks import changes_after, gtid_is_missing
 
 if TYPE_CHECKING:
     from binlogsync.range_bounds import BookmarkName
@@ -129,7 +129,7 @@ def _is_after(checkpoint: Checkpoint, name: str) -> Callable[[ChangeBatch], bool
 
     def has_changes_after(batch: ChangeBatch) -> bool:
         is_same_server = batch.server_uuid == checkpoint.server_uuid
-        if not is_same_server and (checkpoint.gtids is None or batch.data.column("gtid").null_count):
+        if not is_same_server and (checkpoint.gtids is None or gtid_is_missing(batch)):
             raise ConsumeError(
                 f"{batch.schema.name}: {name} is of server {checkpoint.server_uuid}, the stream is of server "
                 f"{batch.server_uuid}, and no GTID identifies the changes after it; start at a time"

@@ -1,19 +1,24 @@
 """Applies ChangeBatches to a table of a target, which stays equal to the table of the source.
 
 Consecutive batches of one table with one schema are applied together; a schema change between them is applied in order
-(ddl.py). Needs full row images. Zero and invalid dates are NULL, except in a primary key.
+(ddl.py). A row that a snapshot has published into the stream replaces the row with its key; one that equals the
+mirror's changes nothing, also in a history, and in a table without a primary key. Needs full row images. Zero and
+invalid dates are NULL, except in a primary key.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
+import pyarrow.compute as pc
 
 from binlogsync.change import ChangeBatch
 from binlogsync.mirror.ddl import RebuildRequiredError, adopt_schema, apply_statement
 from binlogsync.mirror.image_columns import ADVICE, find_missing_columns, fit_images
+from binlogsync.position import Checkpoint
 from binlogsync.position_masks import changes_after
 from binlogsync.schema import TableSchema
 from binlogsync.server_version import ServerFlavor, flavor_of
@@ -78,6 +83,7 @@ class _BatchApplier:
         self._states: dict[tuple[str, str], MirrorState] = {}
         self._schema: TableSchema | None = None
         self._parts: list[ChangeBatch] = []
+        self._has_published = False  # whether all of them are rows of a snapshot, applied by `apply_published`
 
     def state(self, database: str, table: str) -> MirrorState:
         """The state of a mirror."""
@@ -91,7 +97,7 @@ class _BatchApplier:
         """Take the next batch; raises RebuildRequiredError before any of it is applied."""
         state = self.state(batch.schema.database, batch.schema.table)
         if state.read_at is not None:
-            batch = changes_after(batch, state.read_at)
+            batch = _after_load(batch, state.read_at)
             if not len(batch):
                 return
             self._set_state(self._transaction.store_mirror(replace(state, read_at=None)))
@@ -113,8 +119,14 @@ class _BatchApplier:
         if schema is None or not any(map(len, parts)):
             return
         state = self.state(schema.database, schema.table)
+        has_history = self._options.history
+        if self._has_published:
+            at = change_position(parts[0], 0)
+            self._transaction.apply_published(state, parts, at, has_history=has_history)
+            self._set_state(self._transaction.load_mirror(schema.database, schema.table))
+            return
         self._transaction.apply_rows(state, parts)
-        if self._options.history:
+        if has_history:
             self._set_state(self._transaction.record_versions(state, parts))
 
     def _set_state(self, state: MirrorState) -> None:
@@ -148,6 +160,20 @@ class _BatchApplier:
             self._collect(batch)
 
     def _collect(self, batch: ChangeBatch) -> None:
+        is_upsert = bool(batch.schema.primary_key) and not self._options.history
+        published = None if is_upsert else batch.published_rows()
+        if published is None:
+            self._collect_part(batch, has_published=False)
+            return
+        mask = published.to_numpy(zero_copy_only=False)
+        bounds = [0, *(np.flatnonzero(mask[1:] != mask[:-1]) + 1).tolist(), len(batch)]
+        for start, stop in pairwise(bounds):
+            self._collect_part(batch.slice(start, stop), has_published=bool(mask[start]))
+
+    def _collect_part(self, batch: ChangeBatch, *, has_published: bool) -> None:
+        if has_published != self._has_published:
+            self.flush()
+            self._has_published = has_published
         if batch.schema != self._schema:
             state = self.state(batch.schema.database, batch.schema.table)
             if state.schema != batch.schema:
@@ -165,6 +191,14 @@ class _BatchApplier:
         self._transaction.delete_rows(state, position.ts_us)
         if self._options.history:
             self._transaction.close_versions(state, position)
+
+
+def _after_load(batch: ChangeBatch, read_at: Checkpoint) -> ChangeBatch:
+    """The changes that the rows loaded at the checkpoint do not have. These have all rows of a snapshot of another
+    server, which the tail no longer reads.
+    """
+    published = None if batch.server_uuid == read_at.server_uuid else batch.published_rows()
+    return changes_after(batch if published is None else batch.select(pc.invert(published)), read_at)
 
 
 def change_position(batch: ChangeBatch, index: int) -> ChangePosition:

@@ -29,7 +29,7 @@ from binlogsync.mirror.renamed_tables import StreamTableBuilder, find_former_nam
 from binlogsync.mysql.config import MySQLConfig
 from binlogsync.nats.reader import StreamReader
 from binlogsync.position import Checkpoint
-from binlogsync.position_masks import changes_after
+from binlogsync.position_masks import beyond_mask
 from binlogsync.position_order import PositionOrder, compare
 from binlogsync.snapshot.progress import ReadProgress
 from binlogsync.snapshot.throttle import LoadLimits
@@ -161,7 +161,7 @@ class RebuildableMirror(Target):
         log.warning("%s: rebuilding from %s: %s", reason.state.name, self.source.address, reason.reason)
         self.tables.release()
         at = self.rebuild(key)
-        if len(changes_after(following, at)):
+        if beyond_mask(following, at).true_count:
             raise ConsumeError(
                 f"{reason.state.name} was rebuilt from {self.source.address} at {at}, which precedes the next change "
                 "in the stream: that server is not the source of the stream, or is a replica that lags behind it"

@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 from binlogsync.change import ChangeBatch
 from binlogsync.errors import ConfigError, PositionError
 from binlogsync.nats.reader import StreamBatch
-from binlogsync.position import BinlogPosition, Checkpoint
-from binlogsync.position_masks import not_stored_mask
+from binlogsync.position import FIRST_ORDINAL, BinlogPosition, Checkpoint
+from binlogsync.position_masks import beyond_mask, gtid_is_missing
 from binlogsync.position_order import PositionOrder, compare_or_raise
 
 
@@ -36,7 +36,7 @@ class ReplayRange:
     until: Checkpoint
 
     def __post_init__(self) -> None:
-        if compare_or_raise(self.until, self.start) is PositionOrder.BEFORE:
+        if compare_or_raise(self.until, _boundary(self.start)) is PositionOrder.BEFORE:
             raise ConfigError(
                 f"the range {self.label} ends at {self.until}, before its start at {self.start}; swap its bounds"
             )
@@ -44,7 +44,7 @@ class ReplayRange:
     @property
     def is_empty(self) -> bool:
         """True when it cannot contain a change."""
-        return compare_or_raise(self.start, self.until).is_at_or_after
+        return compare_or_raise(self.start, self.until).is_at_or_after and _boundary(self.start) == self.start
 
     def mask(self, batch: ChangeBatch) -> pa.BooleanArray:
         """Mask of the changes of the batch that are in the range. Raises PositionError."""
@@ -114,16 +114,22 @@ class ReplayPlan:
             raise PositionError(f"not the plan of a replay: {text!r} ({error!r})") from error
 
 
+def _boundary(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint; its boundary, if it is among rows that a snapshot has published there."""
+    return checkpoint.at_boundary() if checkpoint.skip >= FIRST_ORDINAL else checkpoint
+
+
 def mask_from(batch: ChangeBatch, checkpoint: Checkpoint) -> pa.BooleanArray:
-    """Mask of the changes at or after the checkpoint. Raises PositionError if they cannot be compared with it."""
-    if batch.server_uuid != checkpoint.server_uuid and (
-        checkpoint.gtids is None or batch.data.column("gtid").null_count
-    ):
+    """Mask of the changes at or after the checkpoint. Raises PositionError if they cannot be compared with it.
+
+    Rows that a snapshot has published at a checkpoint are before it.
+    """
+    if batch.server_uuid != checkpoint.server_uuid and (checkpoint.gtids is None or gtid_is_missing(batch)):
         raise PositionError(
             f"{batch.schema.name}: changes of server {batch.server_uuid} cannot be compared with {checkpoint} of "
             f"server {checkpoint.server_uuid} without GTIDs; choose bounds on one side of the change of server"
         )
-    return not_stored_mask(batch, checkpoint)
+    return beyond_mask(batch, checkpoint)
 
 
 def checkpoint_before(batch: ChangeBatch, row: int) -> Checkpoint:

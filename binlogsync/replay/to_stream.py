@@ -24,7 +24,7 @@ from binlogsync.flush import Flush, TransactionRun
 from binlogsync.nats.client import NatsConnection
 from binlogsync.nats.key_value import KeyValueBucket
 from binlogsync.nats.reader import StreamBatch
-from binlogsync.position import Checkpoint
+from binlogsync.position import FIRST_ORDINAL, Checkpoint
 from binlogsync.replay.ranges import ReplayPlan, checkpoint_after, checkpoint_before
 from binlogsync.replay.targets import ReplayState
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
@@ -117,12 +117,13 @@ def _numbered(batches: Sequence[ChangeBatch]) -> Iterator[ChangeBatch]:
 
 def _runs(batches: Sequence[ChangeBatch]) -> Iterator[TransactionRun]:
     """The transactions, as one run per binlog file."""
-    begins: list[tuple[str, int, int]] = []
+    begins: list[tuple[str, int, bool, int]] = []
     for batch in batches:
-        columns = (batch.data.column(name).to_pylist() for name in ("file", "txn_pos", "seq"))
-        for file, begin, seq in zip(*columns, strict=True):
-            if not begins or begins[-1][:2] != (file, begin):
-                begins.append((file, begin, seq))
+        columns = (batch.data.column(name).to_pylist() for name in ("file", "txn_pos", "order", "seq"))
+        for file, begin, order, seq in zip(*columns, strict=True):
+            here = (file, begin, order >= FIRST_ORDINAL)  # rows of a snapshot come before the transaction that begins
+            if not begins or begins[-1][:3] != here:
+                begins.append((*here, seq))
     for file, group in groupby(begins, lambda each: each[0]):
-        positions, seqs = zip(*((begin, seq) for _, begin, seq in group), strict=True)
+        positions, seqs = zip(*((begin, seq) for _, begin, _, seq in group), strict=True)
         yield TransactionRun(None, 0, file, list(positions), list(seqs))

@@ -78,6 +78,17 @@ class MirrorTransaction(Protocol):
     def apply_rows(self, state: MirrorState, batches: Sequence[ChangeBatch]) -> None:
         """Apply the changes, all of the schema of the table, in order: the result is the same as one at a time."""
 
+    @abstractmethod
+    def apply_published(
+        self, state: MirrorState, batches: Sequence[ChangeBatch], at: ChangePosition, *, has_history: bool
+    ) -> None:
+        """Insert rows that a snapshot has published (op "r"), all of the schema of the table; one that the table has
+        changes nothing, and one with the key of another replaces it.
+
+        With `has_history` the versions of the rows that were inserted or replaced begin at that position. A table
+        without a primary key has no equal rows at the source.
+        """
+
     # The history of a mirror: every version of every row.
 
     @abstractmethod

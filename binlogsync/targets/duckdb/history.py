@@ -179,7 +179,10 @@ def _decode_dictionary(array: pa.Array) -> pa.Array:
 
 
 def _match(connection: duckdb.DuckDBPyConnection, table: str, schema: TableSchema) -> None:
-    """End versions: the n-th end of a key (or row value) ends its n-th version that is current or starts here."""
+    """End versions: the n-th end of a key (or row value) ends its n-th version that is current or starts here.
+
+    An end does not count if no version is left that began before it: a mirror may have started without the row.
+    """
     positions = positional_names(schema)
     pairs = [
         (quote(history_column(column.name)), position, column)
@@ -201,7 +204,14 @@ def _match(connection: duckdb.DuckDBPyConnection, table: str, schema: TableSchem
         f"versions AS (SELECT 0 AS kind, o.* FROM opened o SEMI JOIN e ON {same} "
         f"UNION ALL SELECT 1, step, {named[1]} FROM binlogsync_begun), "
         f"numbered AS (SELECT *, row_number() OVER (PARTITION BY {by} ORDER BY kind, ref) AS n FROM versions), "
-        f"ends AS (SELECT *, row_number() OVER (PARTITION BY {by} ORDER BY step) AS n FROM e) "
+        "events AS (SELECT CASE kind WHEN 0 THEN -1 ELSE ref END AS step, 1 AS delta, "
+        f"{by} FROM versions UNION ALL SELECT step, -1, {by} FROM e), "
+        f"counted AS (SELECT *, sum(delta) OVER (PARTITION BY {by} ORDER BY step ROWS UNBOUNDED PRECEDING) AS open "
+        "FROM events), "
+        f"lowest AS (SELECT *, min(open) OVER (PARTITION BY {by} ORDER BY step ROWS BETWEEN UNBOUNDED PRECEDING "
+        "AND 1 PRECEDING) AS low FROM counted), "
+        f"ends AS (SELECT *, row_number() OVER (PARTITION BY {by} ORDER BY step) AS n FROM lowest "
+        "WHERE delta < 0 AND open >= least(0, coalesce(low, 0))) "
         f"SELECT o.kind, o.ref, e.step FROM numbered o JOIN ends e ON o.n = e.n AND {same}"
     )
     ends = ", ".join(f"{column} = e.{name}" for column, name in zip(_TO, _COORDINATES, strict=True))

@@ -18,6 +18,7 @@ from binlogsync.targets.duckdb import (
     loads,
     previews,
     progress,
+    published,
     records,
     repairs,
     row_images,
@@ -137,6 +138,11 @@ class DuckTransaction(TableTransaction):
 
     def apply_rows(self, state: MirrorState, batches: Sequence[ChangeBatch]) -> None:
         rows.apply_rows(self._connection, state, batches)
+
+    def apply_published(
+        self, state: MirrorState, batches: Sequence[ChangeBatch], at: ChangePosition, *, has_history: bool
+    ) -> None:
+        published.apply_published(self._connection, state, batches, at, has_history=has_history)
 
     def record_versions(self, state: MirrorState, batches: Sequence[ChangeBatch]) -> MirrorState:
         return history.record_versions(self._connection, state, row_images.row_images(batches))
