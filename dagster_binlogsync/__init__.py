@@ -1,10 +1,53 @@
 """binlogsync in Dagster: resources, sensors, assets, checks and jobs, for any Dagster project.
 
-A project configures the resources, writes its consumers (`tables.mirror`, `tables.table_consumer`), and calls
-`definitions.build_definitions`. Nothing here reads an environment variable or connects when it is imported.
+    import binlogsync_consumers
+    from dagster_binlogsync import build_definitions
+
+    defs = build_definitions(consumers=binlogsync_consumers)
+
+`build_definitions` makes everything from settings and consumers (`mirror`, `mirrors`, `table_consumer`). A project that
+writes its own assets uses `build_tail`, `@binlogsync_assets` and `BinlogsyncResource`. Nothing here reads an
+environment variable or connects when it is imported.
 """
 
 try:
     import dagster as dagster
 except ModuleNotFoundError as error:
     raise ImportError("dagster_binlogsync requires Dagster: pip install 'binlogsync[dagster]'") from error
+
+from importlib.metadata import version
+
+from dagster_shared.libraries import DagsterLibraryRegistry
+
+from dagster_binlogsync.asset_decorator import binlogsync_assets
+from dagster_binlogsync.binlogsync_resource import BinlogsyncResource
+from dagster_binlogsync.consume.config import ConsumeConfig, ContinuousConfig
+from dagster_binlogsync.definitions import build_definitions
+from dagster_binlogsync.mirror_patterns import MirrorPattern, mirrors
+from dagster_binlogsync.resource_keys import ResourceKeys
+from dagster_binlogsync.table_asset import TableAsset
+from dagster_binlogsync.tables import mirror, table_consumer
+from dagster_binlogsync.tail.job import TailConfig
+from dagster_binlogsync.tail_definitions import build_tail
+from dagster_binlogsync.translator import AssetOptions, BinlogsyncTableProps, BinlogsyncTranslator
+
+__all__ = [
+    "AssetOptions",
+    "BinlogsyncResource",
+    "BinlogsyncTableProps",
+    "BinlogsyncTranslator",
+    "ConsumeConfig",
+    "ContinuousConfig",
+    "MirrorPattern",
+    "ResourceKeys",
+    "TableAsset",
+    "TailConfig",
+    "binlogsync_assets",
+    "build_definitions",
+    "build_tail",
+    "mirror",
+    "mirrors",
+    "table_consumer",
+]
+
+DagsterLibraryRegistry.register("dagster_binlogsync", version("binlogsync"), is_dagster_package=False)

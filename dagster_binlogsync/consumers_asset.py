@@ -20,21 +20,22 @@ from dagster_binlogsync.consume.run_coordination import tag_code
 from dagster_binlogsync.consume.spec import ConsumerSpec
 from dagster_binlogsync.keys import consume_job_name, consumers_key, continuous_job_name, safe_part
 from dagster_binlogsync.one_op_job import build_job
+from dagster_binlogsync.resource_keys import ResourceKeys
 from dagster_binlogsync.table_asset import TableAsset
 from dagster_binlogsync.tags import CONSUMER_TAG, CONTINUOUS_TAG
 
 
 def build_consumers_asset(
     source: str,
-    mysql_key: str,
+    keys: ResourceKeys,
     tables: Sequence[TableAsset],
     code: str = "",
     uncaptured: Collection[dg.AssetKey] = (),
 ) -> dg.AssetsDefinition:
     """The multi-asset that consumes any subset of the tables of a source, in up to `max_workers` threads.
 
-    `code` is the version of the handlers' code. Only mirrors connect to the server, resource `mysql_key`, to read their
-    tables. A run logs a warning for each mirror of `uncaptured`, whose tables the tail does not capture.
+    `code` is the version of the handlers' code. Only mirrors connect to the server, to read their tables. A run logs a
+    warning for each mirror of `uncaptured`, whose tables the tail does not capture.
     """
     by_key = {table.key: table.consumer for table in tables}
     bookmark_resources = {"positions"} if any(table.consumer.start != "all" for table in tables) else set()
@@ -44,18 +45,18 @@ def build_consumers_asset(
         specs=[table.spec for table in tables],
         check_specs=[check for table in tables for check in table.check_specs],
         can_subset=True,
-        required_resource_keys={"jetstream", "warehouse", mysql_key, *bookmark_resources},
+        required_resource_keys=keys.require(("jetstream", "warehouse", "mysql", *bookmark_resources)),
     )
     def _consume(context: dg.AssetExecutionContext, config: ConsumeConfig) -> Iterator[ConsumerEvent]:
         tag_code(context, code)
         selected = [by_key[key] for key in by_key if key in context.selected_asset_keys]
         _check_groups(selected, by_key.values())
-        for name in (item.name for item in selected if item.name.consumer_key in uncaptured):
+        for name in (item.name for item in selected if item.asset_key in uncaptured):
             context.log.warning(
                 f"{name} is not captured by the tail of {source}, so its mirror will not change after it is loaded; "
                 "capture the table (BINLOGSYNC_INCLUDE, BINLOGSYNC_EXCLUDE), or remove the mirror"
             )
-        yield from run_consumers(context, config, selected, getattr(context.resources, mysql_key).config(source))
+        yield from run_consumers(context, config, selected, keys.find(context))
 
     return _consume
 
@@ -70,28 +71,18 @@ def build_consume_job(source: str, tables: Sequence[TableAsset]) -> Any:
     )
 
 
-def build_table_job(table: TableAsset) -> Any:
-    """The job of one table, for manual runs."""
-    return dg.define_asset_job(
-        table.name.job_name,
-        selection=select_step([table]),
-        executor_def=dg.in_process_executor,
-        description=f"Consumes only {table.name.markdown}: processes the backlog, then waits for new changes.",
-    )
-
-
 def build_continuous_job(
-    source: str, mysql_key: str, tables: Sequence[TableAsset], config: ContinuousConfig | None = None
+    source: str, keys: ResourceKeys, tables: Sequence[TableAsset], config: ContinuousConfig | None = None
 ) -> dg.JobDefinition:
     """The job `consume_<source>_continuously`: one long run that keeps all consumers live."""
 
     @dg.op(
         name=f"consume_{safe_part(source)}_live",
-        required_resource_keys={"jetstream", "warehouse", "positions", mysql_key},
+        required_resource_keys=keys.require(("jetstream", "warehouse", "positions", "mysql")),
     )
     def _consume(context: dg.OpExecutionContext, config: ContinuousConfig) -> None:
         consumers = [table.consumer for table in tables]
-        run_continuously(context, config, consumers, getattr(context.resources, mysql_key).config(source))
+        run_continuously(context, config, consumers, keys.find(context))
 
     return build_job(
         _consume,

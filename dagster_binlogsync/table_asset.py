@@ -1,28 +1,62 @@
 """A table of a source and its consumer as Dagster assets: the table, its stream and the consumer, in this order."""
 
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
 
 import dagster as dg
 
+from binlogsync.escaping import markdown
+from binlogsync.table_list import ListedTable
 from dagster_binlogsync.consume.checks import CHECKS
 from dagster_binlogsync.consume.spec import ConsumerSpec
 from dagster_binlogsync.keys import TableName, binlog_key
+from dagster_binlogsync.translator import AssetOptions, BinlogsyncTableProps, BinlogsyncTranslator, name_metadata
+
+__all__ = ["AssetOptions", "TableAsset"]
 
 
 @dataclass(frozen=True, slots=True)
 class TableAsset:
-    """A table of a source and its consumer in Dagster.
+    """A table of a source and its consumer in Dagster; `build` makes it.
 
     Attributes:
         consumer: the table and the target of its changes.
         options: presentation of the asset.
         is_mirror: whether the target is a mirror, not a handler.
+        spec: asset spec of the consumer.
+        listed: columns and comments of the table; None if they are not known.
     """
 
     consumer: ConsumerSpec
-    options: "AssetOptions"
+    options: AssetOptions
     is_mirror: bool
+    spec: dg.AssetSpec = field(compare=False)
+    listed: ListedTable | None = field(default=None, compare=False)
+
+    @classmethod
+    def build(
+        cls,
+        consumer: ConsumerSpec,
+        options: AssetOptions,
+        *,
+        is_mirror: bool,
+        listed: ListedTable | None = None,
+        translator: BinlogsyncTranslator | None = None,
+    ) -> "TableAsset":
+        """The consumer with the asset spec that the translator gives it."""
+        name = consumer.name
+        description = _describe(name, listed) if is_mirror else None
+        props = BinlogsyncTableProps(name, is_mirror, options, description, consumer.shows, listed)
+        spec = (translator or BinlogsyncTranslator()).get_asset_spec(props)
+        if [dep.asset_key for dep in spec.deps] != [name.stream_key]:
+            others = [dep for dep in spec.deps if dep.asset_key != name.stream_key]
+            spec = spec.replace_attributes(deps=[name.stream_key, *others])
+        return cls(replace(consumer, key=spec.key, listed=listed), options, is_mirror, spec, listed)
+
+    def translate(self, translator: BinlogsyncTranslator) -> "TableAsset":
+        """The same consumer with the asset spec of another translator."""
+        return self.build(
+            self.consumer, self.options, is_mirror=self.is_mirror, listed=self.listed, translator=translator
+        )
 
     @property
     def name(self) -> TableName:
@@ -32,28 +66,12 @@ class TableAsset:
     @property
     def key(self) -> dg.AssetKey:
         """Asset key of the consumer, for `deps` of downstream assets."""
-        return self.name.consumer_key
+        return self.spec.key
 
     @property
     def durable(self) -> str:
         """Name of the durable consumer in JetStream."""
         return self.consumer.durable
-
-    @property
-    def spec(self) -> dg.AssetSpec:
-        """Asset spec of the consumer."""
-        name, options = self.name, self.options
-        within = options.fresh_within
-        return dg.AssetSpec(
-            name.consumer_key,
-            deps=[name.stream_key],
-            group_name=options.group,
-            kinds={"duckdb"},
-            description=options.description,
-            metadata=_name_metadata(name),
-            tags=dict(options.tags),
-            freshness_policy=None if within is None else dg.FreshnessPolicy.time_window(fail_window=within),
-        )
 
     @property
     def check_specs(self) -> list[dg.AssetCheckSpec]:
@@ -64,7 +82,7 @@ class TableAsset:
     def upstream(self) -> tuple[dg.AssetSpec, dg.AssetSpec]:
         """The table in MySQL, and its subject in JetStream."""
         name = self.name
-        metadata = _name_metadata(name)
+        metadata = name_metadata(name)
         return (
             dg.AssetSpec(
                 name.mysql_key,
@@ -84,25 +102,6 @@ class TableAsset:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class AssetOptions:
-    """Presentation of the asset in Dagster.
-
-    Attributes:
-        group: asset group.
-        fresh_within: time without a consumed change after which the asset is stale; None for no freshness policy.
-        description: description of the asset.
-        tags: tags of the asset.
-        shows: (schema, table) of the warehouse whose row count and first rows a run reports; None for none.
-    """
-
-    group: str = "tables"
-    fresh_within: timedelta | None = None
-    description: str | None = None
-    tags: tuple[tuple[str, str], ...] = ()
-    shows: tuple[str, str] | None = None
-
-
-def _name_metadata(name: TableName) -> dict[str, str]:
-    """The original MySQL names, for asset keys with replaced characters."""
-    return {"mysql/database": name.database, "mysql/table": name.table, "binlogsync/source": name.source}
+def _describe(name: TableName, listed: ListedTable | None) -> str:
+    text = f"Mirror of {name.markdown}: a DuckDB table that stays equal to the MySQL table."
+    return f"{text} {markdown(listed.comment)}" if listed is not None and listed.comment else text

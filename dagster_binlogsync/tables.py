@@ -12,10 +12,13 @@ from binlogsync.mirror.target import Mirror
 from binlogsync.models.model import table_name
 from binlogsync.mysql.config import MySQLConfig
 from binlogsync.settings import Settings
+from binlogsync.snapshot.throttle import LoadLimits
+from binlogsync.table_list import ListedTable, load_table_list
 from binlogsync.targets.mirror_state import MirrorOptions
 from dagster_binlogsync.consume.spec import ConsumerSpec
 from dagster_binlogsync.keys import TableName
 from dagster_binlogsync.table_asset import AssetOptions, TableAsset
+from dagster_binlogsync.translator import BinlogsyncTranslator
 
 __all__ = ["AssetOptions", "TableAsset", "default_source", "mirror", "table_consumer"]
 
@@ -32,6 +35,7 @@ def mirror(
     source: str | None = None,
     client_id: str = CLIENT_ID,
     options: AssetOptions | None = None,
+    translator: BinlogsyncTranslator | None = None,
 ) -> TableAsset:
     """A DuckDB table of the warehouse that stays equal to the MySQL table `table` ("shop.orders").
 
@@ -43,21 +47,42 @@ def mirror(
         source: name of the source, by default the first one.
         client_id: the client whose progress is stored.
         options: presentation of the asset.
+        translator: makes the asset spec.
 
     Raises ConfigError.
     """
     name = TableName.parse(table, source or default_source())
-    description = f"Mirror of {name.markdown}: a DuckDB table that stays equal to the MySQL table."
-    options = options or AssetOptions(description=description)
     keeps = MirrorOptions(deleted_at, history)
+    return mirror_table(
+        name, keeps, together=together, client_id=client_id, options=options, listed=find_listed(name),
+        translator=translator,
+    )  # fmt: skip
+
+
+def mirror_table(
+    name: TableName,
+    keeps: MirrorOptions,
+    *,
+    together: str | None = None,
+    client_id: str = CLIENT_ID,
+    options: AssetOptions | None = None,
+    listed: ListedTable | None = None,
+    translator: BinlogsyncTranslator | None = None,
+    load_limits: Callable[[], LoadLimits] | None = None,
+) -> TableAsset:
+    """The mirror of a table; `mirror` describes the arguments.
+
+    `load_limits` returns the limits of loads when a run starts; None for those of the settings.
+    """
+    limits = load_limits or (lambda: Settings.read().load_limits())
     consumer = ConsumerSpec(
         name,
         client_id,
-        lambda path, mysql: Mirror(path, name.database, name.table, mysql, keeps, Settings.read().load_limits()),
+        lambda path, mysql: Mirror(path, name.database, name.table, mysql, keeps, limits()),
         (name.database, name.table),
         together,
     )
-    return TableAsset(consumer, options, is_mirror=True)
+    return TableAsset.build(consumer, options or AssetOptions(), is_mirror=True, listed=listed, translator=translator)
 
 
 @overload
@@ -71,6 +96,7 @@ def table_consumer(
     retry: Retry | None = ...,
     start: Start = ...,
     options: AssetOptions | None = ...,
+    translator: BinlogsyncTranslator | None = ...,
 ) -> TableAsset: ...
 @overload
 def table_consumer(
@@ -82,6 +108,7 @@ def table_consumer(
     retry: Retry | None = ...,
     start: Start = ...,
     options: AssetOptions | None = ...,
+    translator: BinlogsyncTranslator | None = ...,
 ) -> Callable[[HandlerFunction[M]], TableAsset]: ...
 @overload
 def table_consumer(
@@ -94,6 +121,7 @@ def table_consumer(
     retry: Retry | None = ...,
     start: Start = ...,
     options: AssetOptions | None = ...,
+    translator: BinlogsyncTranslator | None = ...,
 ) -> TableAsset: ...
 
 
@@ -107,6 +135,7 @@ def table_consumer(
     retry: Retry | None = None,
     start: Start = "all",
     options: AssetOptions | None = None,
+    translator: BinlogsyncTranslator | None = None,
 ) -> TableAsset | Callable[[Callable[..., object]], TableAsset]:
     """An asset that calls `handler` with the changes of the table, in order.
 
@@ -129,6 +158,7 @@ def table_consumer(
         start: where to start if there is no progress yet: "all" (the oldest message of the stream), "new", the name or
         key of a bookmark, a GTID set, "binlog.000042:1187", an ISO time, an aware datetime or a stream sequence.
         options: presentation of the asset.
+        translator: makes the asset spec.
 
     Raises ConfigError, and ModelError for a class that is not a model.
     """
@@ -144,7 +174,7 @@ def table_consumer(
             return Handler(model, handler, path, retry)
 
         consumer = ConsumerSpec(name, client_id, target, shown.shows, start=check_start(start))
-        return TableAsset(consumer, shown, is_mirror=False)
+        return TableAsset.build(consumer, shown, is_mirror=False, listed=find_listed(name), translator=translator)
 
     return make if handler is None else make(handler)
 
@@ -152,3 +182,9 @@ def table_consumer(
 def default_source() -> str:
     """The source of a consumer without an explicit source: the first one of the settings. Raises ConfigError."""
     return Settings.read().source()
+
+
+def find_listed(name: TableName) -> ListedTable | None:
+    """Columns and comments of the table from the list that the tail of its source stored; None if it is not there."""
+    tables = load_table_list(Settings.read().table_lists(), name.source)
+    return None if tables is None else tables.find(name.database, name.table)

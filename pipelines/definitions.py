@@ -2,24 +2,23 @@
 
 Loading requires no server and no environment variable. Sensors and the nightly schedule are off by default, so that
 opening the UI does not start to tail a production server; BINLOGSYNC_SENSORS=running switches them on, as in the demo.
-The settings are those of the command line (docs/settings.md): pipelines/tails.py makes the options of the tails from
-them, resources/ the connections.
+The settings are those of the command line (docs/settings.md): resources/ makes the connections from them.
 """
 
 import dagster as dg
 
 from binlogsync.modules import import_within
 from binlogsync.settings import Settings
+from dagster_binlogsync.consume.config import ContinuousConfig
 from dagster_binlogsync.definitions import build_definitions
 from dagster_binlogsync.discovery import ConsumerDefinitions, find_definitions
-from dagster_binlogsync.operations.maintenance import build_prune_schedule
+from dagster_binlogsync.options import build_continuous_config, build_tail_config
 from dagster_binlogsync.tail.job import TailConfig
-from pipelines.consumer_runs import continuous_config
-from pipelines.tails import tail_config
-from resources.connections import configured_resources, mysql_keys
+from resources.connections import configured_resources, resource_keys
 from sensors.backlog import build_backlog_sensors
 from sensors.bookmarks import build_bookmark_sensors
 from sensors.continuous import build_continuous_sensors
+from sensors.tables import build_tables_sensors
 from sensors.tail import build_tail_sensors
 
 
@@ -30,30 +29,47 @@ def build_deployment(
 
     Raises ConfigError for a consumer of a source that is not in the settings.
     """
-    names, continuous = settings.sources(), continuous_config(settings)
-    return build_definitions(
-        mysql_keys(names),
+    continuous = build_continuous_config(settings)
+    built = build_definitions(
+        settings,
         consumers,
-        options,
-        resources=configured_resources(settings),
+        tail=options,
         continuous=continuous,
-        sensors=[
-            *build_tail_sensors(names, running=running),
-            *(
-                build_backlog_sensors(names, consumers, options, running=running)
-                if continuous is None
-                else build_continuous_sensors(names, consumers, running=running)
-            ),
-            *build_bookmark_sensors(names, running=running),
-        ],
-        schedules=[build_prune_schedule(running=running)],
+        running=running,
+        keys=resource_keys(settings.sources()),
+        resources=configured_resources(settings),
+        sensors=build_sensors(settings, consumers, options, continuous, running=running),
     )
+    # Runs of one step start faster without a process per step. A library leaves this choice to the project.
+    return dg.Definitions.merge(built, dg.Definitions(executor=dg.in_process_executor))
+
+
+def build_sensors(
+    settings: Settings,
+    consumers: ConsumerDefinitions,
+    options: TailConfig,
+    continuous: ContinuousConfig | None,
+    *,
+    running: bool,
+) -> list[dg.SensorDefinition]:
+    """All sensors of this deployment."""
+    sources = settings.sources()
+    return [
+        *build_tail_sensors(sources, running=running),
+        *(
+            build_backlog_sensors(sources, consumers, options, running=running)
+            if continuous is None
+            else build_continuous_sensors(sources, consumers, running=running)
+        ),
+        *build_bookmark_sensors(sources, running=running),
+        *build_tables_sensors(sources, consumers, options, running=running),
+    ]
 
 
 _SETTINGS = Settings.read()
 defs = build_deployment(
     _SETTINGS,
     find_definitions(import_within(_SETTINGS.consumers())),
-    tail_config(_SETTINGS),
+    build_tail_config(_SETTINGS),
     running=_SETTINGS.values.dagster.sensors,
 )

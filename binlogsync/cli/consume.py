@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from binlogsync.cli.output import write_envelopes, write_message
-from binlogsync.cli.tables import read_table
+from binlogsync.cli.table_argument import read_table
 from binlogsync.codec.subjects import durable_name
 from binlogsync.errors import BinlogSyncError
 from binlogsync.nats.reader import StreamReader

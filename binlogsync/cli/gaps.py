@@ -8,7 +8,7 @@ from argparse import Namespace
 
 from binlogsync.cli.output import write_message
 from binlogsync.cli.progress_store import open_progress
-from binlogsync.cli.tables import read_table
+from binlogsync.cli.table_argument import read_table
 from binlogsync.consume.gaps import acknowledge_gaps, gaps_of
 from binlogsync.consume.progress import ProgressKey
 from binlogsync.settings import Settings

@@ -21,7 +21,7 @@ from binlogsync.binlog.known_tables import fold_tables
 from binlogsync.cli.mirror_lines import MirrorLines, Table
 from binlogsync.cli.output import write_message
 from binlogsync.cli.progress_store import NATS_TIMEOUT_S
-from binlogsync.cli.tables import read_fold
+from binlogsync.cli.table_argument import read_fold
 from binlogsync.codec.subjects import durable_name
 from binlogsync.consume.client_lease import ClientLease
 from binlogsync.consume.engine import ConsumeOptions

@@ -10,7 +10,7 @@ import sys
 from argparse import Namespace
 
 from binlogsync.cli.output import write_message
-from binlogsync.cli.tables import read_table
+from binlogsync.cli.table_argument import read_table
 from binlogsync.errors import BinlogSyncError, ConfigError, SourceError
 from binlogsync.escaping import printable
 from binlogsync.models.codegen import model_source

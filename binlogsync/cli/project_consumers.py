@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -41,7 +41,7 @@ def find_consumer(package: str, table: SourceTable) -> ProjectConsumer:
             f"the consumers of this project cannot be imported from {package} ({error}); run this in the project's "
             "folder, or name their package in BINLOGSYNC_CONSUMERS"
         ) from error
-    for value in values:
+    for value in (consumer for each in values for consumer in _consumers_of(each)):
         if hasattr(value, "consumer") and _table_name(value) == (table.source, table.database, table.table):
             found: ProjectConsumer = value
             return found
@@ -49,6 +49,11 @@ def find_consumer(package: str, table: SourceTable) -> ProjectConsumer:
         f"{package} has no consumer of {table.database}.{table.table} of source {table.source}; add one there, or "
         "choose another target"
     )
+
+
+def _consumers_of(value: Any) -> Sequence[Any]:
+    """The value itself; of a pattern of mirrors, its mirrors."""
+    return value.tables if hasattr(value, "find_matching") else (value,)
 
 
 def _table_name(value: Any) -> tuple[Any, ...]:

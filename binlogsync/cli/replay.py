@@ -12,7 +12,7 @@ from contextlib import closing
 from binlogsync.cli.output import write_message
 from binlogsync.cli.progress_store import NATS_TIMEOUT_S
 from binlogsync.cli.project_consumers import find_consumer
-from binlogsync.cli.tables import read_table
+from binlogsync.cli.table_argument import read_table
 from binlogsync.consume.targets import Target
 from binlogsync.filters import TableFilter
 from binlogsync.progress_bar import ProgressBar

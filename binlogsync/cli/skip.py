@@ -8,7 +8,7 @@ from argparse import Namespace
 
 from binlogsync.cli.output import write_message
 from binlogsync.cli.progress_store import NATS_TIMEOUT_S, open_progress
-from binlogsync.cli.tables import read_table
+from binlogsync.cli.table_argument import read_table
 from binlogsync.consume.progress import ProgressKey
 from binlogsync.consume.skips import Skip, skip_change
 from binlogsync.nats.reader import StreamReader

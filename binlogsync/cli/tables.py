@@ -1,30 +1,37 @@
-"""Table names on the command line."""
+"""`binlogsync tables`: the list of the tables of a source, from which patterns of mirrors are resolved."""
 
 from __future__ import annotations
 
-from contextlib import closing
+import argparse
+import sys
 
-from binlogsync.codec.subjects import parse_table
-from binlogsync.server_facts import ServerFacts
+from binlogsync.cli.output import write_line
+from binlogsync.errors import ConfigError
+from binlogsync.filters import TableFilter
 from binlogsync.settings import Settings
-from binlogsync.table_names import Fold, fold_case, fold_of
+from binlogsync.table_list import load_table_list, save_table_list, table_list_path
 
 
-def read_table(settings: Settings, source: str, text: str) -> tuple[str, str]:
-    """(database, table) of "database.table", in the letter case in which the server that was tailed last stores it.
+def run(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Print the tables that match the patterns. Raises ConfigError, SourceError."""
+    source, folder = settings.source(arguments.source), settings.table_lists()
+    wanted = TableFilter(tuple(arguments.patterns))
+    if arguments.refresh:
+        from binlogsync.mysql.table_list import read_table_list
 
-    Raises ConfigError, StoreError.
-    """
-    database, table = parse_table(text)
-    folded = fold_case(database), fold_case(table)
-    if folded == (database, table):
-        return folded
-    fold = read_fold(settings, source)
-    return fold(database), fold(table)
-
-
-def read_fold(settings: Settings, source: str) -> Fold:
-    """How the server that was tailed last compares names. Raises ConfigError, StoreError."""
-    with closing(settings.positions()) as store:
-        facts = ServerFacts.from_text(store.checkpoints.load_facts(source))
-    return fold_of(facts.settings.get("lower_case_table_names") if facts is not None else None)
+        try:
+            save_table_list(folder, read_table_list(settings.mysql(source), source))
+        except OSError as error:
+            raise ConfigError(f"{table_list_path(folder, source)} cannot be written: {error.strerror}") from error
+    tables = load_table_list(folder, source)
+    if tables is None:
+        raise ConfigError(
+            f"source {source} has no list of tables yet: {table_list_path(folder, source)} does not exist; a tail in "
+            "Dagster writes it, and so does binlogsync tables --refresh"
+        )
+    for table in tables.tables:
+        if wanted.captures(table.database, table.table):
+            key = ", ".join(column.name for column in table.columns if column.in_key) or "no key"
+            write_line(f"{table.database}.{table.table}  {len(table.columns)} column(s), {key}")
+    sys.stderr.write(f"read from the server at {tables.read_at:%Y-%m-%d %H:%M:%S} UTC\n")
+    return 0

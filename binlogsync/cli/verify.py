@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from binlogsync.cli.output import write_line
 from binlogsync.cli.progress_store import NATS_TIMEOUT_S
-from binlogsync.cli.tables import read_table
+from binlogsync.cli.table_argument import read_table
 from binlogsync.errors import BinlogSyncError
 from binlogsync.mirror.repair import Repairer
 from binlogsync.mirror.verify import Verifier, VerifyOptions

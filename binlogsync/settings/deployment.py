@@ -175,6 +175,10 @@ class Settings:
         """The DuckDB file of mirrors and of what handlers write."""
         return Path(self.values.warehouse.path)
 
+    def table_lists(self) -> Path:
+        """The folder of the lists of tables."""
+        return Path(self.values.dagster.table_lists)
+
     def load_limits(self) -> LoadLimits:
         """The limits of loads of mirrors."""
         from binlogsync.snapshot.throttle import LoadLimits

@@ -312,6 +312,11 @@ class DagsterSection(Section):
     report_s: Annotated[Duration, Note(unit="seconds")] = Field(
         default=30.0, description="Time between two observations of the binlog asset."
     )
+    table_lists: File = Field(
+        default=".binlogsync/tables",
+        description="Folder of the lists of tables, one JSON file per source, which the tail writes; patterns of "
+        "mirrors are resolved from them when the definitions are loaded.",
+    )
     show_values: bool = Field(
         default=False,
         description="Show row values in Dagster (first rows of a table, key of a failed change). They are then stored "

@@ -22,6 +22,7 @@ from binlogsync.nats.reader import StreamReader
 from dagster_binlogsync.consume.checks import no_gap, report_check
 from dagster_binlogsync.failures import build_failure
 from dagster_binlogsync.keys import safe_part
+from dagster_binlogsync.resource_keys import ResourceKeys
 from dagster_binlogsync.table_asset import TableAsset
 
 TIMEOUT_S = 90.0
@@ -29,10 +30,10 @@ MAX_AGE_S = 300.0
 _MAX_SHOWN = 20
 
 
-def build_mirror_checks(tables: Sequence[TableAsset], mysql_key: str) -> list[dg.AssetChecksDefinition]:
+def build_mirror_checks(tables: Sequence[TableAsset], keys: ResourceKeys) -> list[dg.AssetChecksDefinition]:
     """The checks `equals_source` and `fresh` of each mirror."""
     mirrors = [table for table in tables if table.is_mirror]
-    return [check for table in mirrors for check in (_build_equals_source(table, mysql_key), _build_fresh(table))]
+    return [check for table in mirrors for check in (_build_equals_source(table, keys), _build_fresh(table, keys))]
 
 
 def build_verify_job(source: str, checks: Sequence[dg.AssetChecksDefinition]) -> Any:
@@ -45,13 +46,13 @@ def build_verify_job(source: str, checks: Sequence[dg.AssetChecksDefinition]) ->
     )
 
 
-def _build_equals_source(table: TableAsset, mysql_key: str) -> dg.AssetChecksDefinition:
+def _build_equals_source(table: TableAsset, keys: ResourceKeys) -> dg.AssetChecksDefinition:
     name = table.name
 
     @dg.asset_check(
-        asset=name.consumer_key,
+        asset=table.key,
         name="equals_source",
-        required_resource_keys={mysql_key, "warehouse", "jetstream"},
+        required_resource_keys=keys.require(("mysql", "warehouse", "jetstream")),
         description=f"The mirror has exactly the rows of {name.markdown}. Reads the whole table in MySQL.",
         config_schema={
             "repair": dg.Field(
@@ -62,11 +63,12 @@ def _build_equals_source(table: TableAsset, mysql_key: str) -> dg.AssetChecksDef
         },
     )
     def _check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        mysql = getattr(context.resources, mysql_key).config(name.source)
+        resources = keys.find(context)
+        mysql = resources.mysql.config(name.source)
         options = VerifyOptions(client_id=table.consumer.client_id, timeout_s=TIMEOUT_S)
         try:
-            with context.resources.jetstream.reader(name.source) as reader:
-                file, key = context.resources.warehouse.file(), table.consumer.progress_key
+            with resources.jetstream.reader(name.source) as reader:
+                file, key = resources.warehouse.file(), table.consumer.progress_key
                 gaps = open_gaps(TableProgress(file), key)
                 verifier, repair = Verifier(reader, mysql, file, options), None
                 if context.op_execution_context.op_config["repair"]:
@@ -125,19 +127,19 @@ def _describe_repair(repair: Repair) -> dict[str, dg.MetadataValue]:
     }
 
 
-def _build_fresh(table: TableAsset) -> dg.AssetChecksDefinition:
+def _build_fresh(table: TableAsset, keys: ResourceKeys) -> dg.AssetChecksDefinition:
     name = table.name
 
     @dg.asset_check(
-        asset=name.consumer_key,
+        asset=table.key,
         name="fresh",
-        required_resource_keys={"warehouse", "jetstream"},
+        required_resource_keys=keys.require(("warehouse", "jetstream")),
         description=f"No change of {name.markdown} has waited in the stream for over {MAX_AGE_S / 60:.0f} minutes.",
     )
     def _check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        key = table.consumer.progress_key
-        progress = TableProgress(context.resources.warehouse.file()).load(key)
-        with context.resources.jetstream.reader(name.source) as reader:
+        key, resources = table.consumer.progress_key, keys.find(context)
+        progress = TableProgress(resources.warehouse.file()).load(key)
+        with resources.jetstream.reader(name.source) as reader:
             return check_freshness(oldest_unconsumed_s(reader, key, progress.sequence))
 
     return _check

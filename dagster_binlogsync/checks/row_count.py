@@ -15,6 +15,7 @@ from binlogsync.mysql.table_errors import MISSING
 from binlogsync.sql_identifiers import quote_mysql
 from binlogsync.targets import TableStore
 from dagster_binlogsync.keys import TableName
+from dagster_binlogsync.resource_keys import ResourceKeys
 from dagster_binlogsync.table_asset import TableAsset
 
 ATTEMPTS = 10
@@ -22,23 +23,23 @@ WAIT_S = 2.0
 ADVICE = "; changes may still be in flight. If the counts stay different, rebuild the mirror."
 
 
-def build_row_count_checks(tables: Sequence[TableAsset], mysql_key: str) -> list[dg.AssetChecksDefinition]:
+def build_row_count_checks(tables: Sequence[TableAsset], keys: ResourceKeys) -> list[dg.AssetChecksDefinition]:
     """The check `row_count` of each mirror."""
-    return [_build_row_count_check(table, mysql_key) for table in tables if table.is_mirror]
+    return [_build_row_count_check(table, keys) for table in tables if table.is_mirror]
 
 
-def _build_row_count_check(table: TableAsset, mysql_key: str) -> dg.AssetChecksDefinition:
+def _build_row_count_check(table: TableAsset, keys: ResourceKeys) -> dg.AssetChecksDefinition:
     name = table.name
 
     @dg.asset_check(
-        asset=name.consumer_key,
+        asset=table.key,
         name="row_count",
-        required_resource_keys={mysql_key, "warehouse"},
+        required_resource_keys=keys.require(("mysql", "warehouse")),
         description=f"The mirror has as many rows as {name.markdown} in MySQL. Scans the whole table in MySQL.",
     )
     def _row_count(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        mysql = getattr(context.resources, mysql_key).config(name.source)
-        return row_count(name, mysql, context.resources.warehouse.file())
+        resources = keys.find(context)
+        return row_count(name, resources.mysql.config(name.source), resources.warehouse.file())
 
     return _row_count
 

@@ -22,32 +22,35 @@ from binlogsync.retention_report import (
 from binlogsync.server_facts import ServerFacts
 from binlogsync.stores import PositionStore
 from dagster_binlogsync.keys import binlog_key
+from dagster_binlogsync.resource_keys import ResourceKeys
 
 
-def build_source_checks(source: str, mysql_key: str) -> list[dg.AssetChecksDefinition]:
+def build_source_checks(source: str, keys: ResourceKeys) -> list[dg.AssetChecksDefinition]:
     """The checks `positions_kept` and `server_unchanged` of the binlog asset of the source."""
-    keys = {mysql_key, "positions"}
+    required = keys.require(("mysql", "positions"))
 
     @dg.asset_check(
         asset=binlog_key(source),
         name="positions_kept",
-        required_resource_keys=keys,
+        required_resource_keys=required,
         description="MySQL keeps the binlogs that the tail and manual bookmarks need for at least 12 more hours.",
     )
     def _kept(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        with context.resources.positions.store() as store:
-            return positions_kept(getattr(context.resources, mysql_key).config(source), store, source)
+        resources = keys.find(context)
+        with resources.positions.store() as store:
+            return positions_kept(resources.mysql.config(source), store, source)
 
     @dg.asset_check(
         asset=binlog_key(source),
         name="server_unchanged",
-        required_resource_keys=keys,
+        required_resource_keys=required,
         description="Server, version and binlog settings have not changed since the last start of the tail; server "
         "ids are unique and clocks agree.",
     )
     def _unchanged(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        with context.resources.positions.store() as store:
-            return server_unchanged(getattr(context.resources, mysql_key).config(source), store, source)
+        resources = keys.find(context)
+        with resources.positions.store() as store:
+            return server_unchanged(resources.mysql.config(source), store, source)
 
     return [_kept, _unchanged]
 

@@ -6,19 +6,20 @@ from binlogsync.nats.foreign_messages import describe_foreign
 from binlogsync.nats.stream_status import read_stream_status
 from binlogsync.sinks.jetstream import JetStreamOptions
 from dagster_binlogsync.keys import binlog_key
+from dagster_binlogsync.resource_keys import ResourceKeys
 
 
-def build_stream_checks(source: str) -> list[dg.AssetChecksDefinition]:
+def build_stream_checks(source: str, keys: ResourceKeys) -> list[dg.AssetChecksDefinition]:
     """The check `stream_intact` of the source."""
 
     @dg.asset_check(
         asset=binlog_key(source),
         name="stream_intact",
-        required_resource_keys={"jetstream"},
+        required_resource_keys=keys.require(("jetstream",)),
         description="The stream has the settings that the tail requires, and only the tail publishes into it.",
     )
     def _intact(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        return stream_intact(context.resources.jetstream.options(), source)
+        return stream_intact(keys.find(context).jetstream.options(), source)
 
     return [_intact]
 

@@ -6,19 +6,20 @@ from binlogsync.escaping import markdown
 from binlogsync.stores import Lease
 from binlogsync.tail.supervision import SupervisionRules
 from dagster_binlogsync.keys import binlog_key
+from dagster_binlogsync.resource_keys import ResourceKeys
 
 
-def build_tail_alive_check(source: str) -> dg.AssetChecksDefinition:
+def build_tail_alive_check(source: str, keys: ResourceKeys) -> dg.AssetChecksDefinition:
     """The check `tail_alive` of the binlog asset of the source."""
 
     @dg.asset_check(
         asset=binlog_key(source),
         name="tail_alive",
-        required_resource_keys={"positions"},
+        required_resource_keys=keys.require(("positions",)),
         description="The tail of this source renewed its lease recently.",
     )
     def _alive(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        with context.resources.positions.store() as store:
+        with keys.find(context).positions.store() as store:
             return tail_alive(store.leases.load(source))
 
     return _alive

@@ -20,7 +20,8 @@ MIRROR_ADVICE = (
     "equals_source if they find the mirror equal to its table."
 )
 HANDLER_ADVICE = (
-    "Replay the missing changes (a backfill), then acknowledge the gap: the job acknowledge_gap, or binlogsync gaps."
+    "Replay the missing changes (a backfill), then acknowledge the gap: the job acknowledge_gap_<source>, or "
+    "binlogsync gaps."
 )
 
 

@@ -18,17 +18,17 @@ import dagster as dg
 from binlogsync.consume.continuous import ContinuousOptions, ContinuousPool
 from binlogsync.consume.pool import ConsumerTask
 from binlogsync.errors import BinlogSyncError, LeaseLostError, WireError
-from binlogsync.mysql.config import MySQLConfig
 from binlogsync.stores import PositionStore
 from binlogsync.stores.lease_heartbeat import LeaseHeartbeat
 from binlogsync.waiting import Interval
 from dagster_binlogsync.consume.config import ContinuousConfig
 from dagster_binlogsync.consume.lag_report import LagReport
-from dagster_binlogsync.consume.run import ConsumerRun, TableState
+from dagster_binlogsync.consume.run import ConsumerRun
 from dagster_binlogsync.consume.run_coordination import find_stop_reason, find_waiting_runs, release_tables
 from dagster_binlogsync.consume.spec import ConsumerSpec
 from dagster_binlogsync.failures import build_failure, error_metadata
 from dagster_binlogsync.keys import consumers_lease
+from dagster_binlogsync.resource_keys import SourceResources
 from dagster_binlogsync.run_status import TERMINATED, find_run_end
 from dagster_binlogsync.stop_flag import StopFlag, stop_on_signals
 from dagster_binlogsync.tail.dev_process import DevProcesses
@@ -44,7 +44,10 @@ Table = tuple[str, str]
 
 
 def run_continuously(
-    context: dg.OpExecutionContext, config: ContinuousConfig, consumers: Sequence[ConsumerSpec], mysql: MySQLConfig
+    context: dg.OpExecutionContext,
+    config: ContinuousConfig,
+    consumers: Sequence[ConsumerSpec],
+    resources: SourceResources,
 ) -> None:
     """Keep the consumers live until the end of the shift, or until a stop is requested.
 
@@ -52,9 +55,9 @@ def run_continuously(
     DagsterExecutionInterruptedError if a user terminated the run.
     """
     source = consumers[0].name.source
-    with stop_on_signals() as stop, context.resources.positions.store() as store:
+    with stop_on_signals() as stop, resources.positions.store() as store:
         try:
-            run = _ContinuousRun.start(context, config, consumers, mysql)
+            run = _ContinuousRun.start(context, config, consumers, resources)
             run.consume(stop, source, store)
         except LeaseLostError as error:
             raise dg.Failure(f"Another continuous run has taken over: {error}", allow_retries=False) from None
@@ -86,12 +89,10 @@ class _ContinuousRun:
         context: dg.OpExecutionContext,
         config: ContinuousConfig,
         consumers: Sequence[ConsumerSpec],
-        mysql: MySQLConfig,
+        resources: SourceResources,
     ) -> "_ContinuousRun":
         """The run with the targets of the consumers."""
-        path = context.resources.warehouse.path
-        states = {item.table: TableState.start(item, path, mysql) for item in consumers}
-        return cls(context, config, ConsumerRun(context, config, states))
+        return cls(context, config, ConsumerRun.start(context, config, consumers, resources))
 
     def consume(self, stop: StopFlag, source: str, store: PositionStore) -> None:
         """Consume until a stop; the reasons of a stop are in the flag."""
@@ -164,7 +165,7 @@ class _ContinuousRun:
         return False
 
     def _keys(self) -> Mapping[Table, dg.AssetKey]:
-        return {table: state.consumer.name.consumer_key for table, state in self.tables.tables.items()}
+        return {table: state.consumer.asset_key for table, state in self.tables.tables.items()}
 
     def _free_tasks(self) -> list[ConsumerTask]:
         """The tasks of the tables that no other run consumes; a group of mirrors is left out as a whole."""

@@ -14,8 +14,8 @@ EVERY_S = 10.0
 class LoadReporter:
     """Reports the loads of one mirror in one run. `report` is called several times per second."""
 
-    def __init__(self, name: TableName) -> None:
-        self._name = name
+    def __init__(self, name: TableName, key: dg.AssetKey) -> None:
+        self._name, self._key = name, key
         self._last: ReadProgress | None = None
         self._done: ReadProgress | None = None
         self._seen_at = 0.0
@@ -42,7 +42,7 @@ class LoadReporter:
             context.log.info(f"{self._name}: loaded {progress.rows:,} existing row(s) in {progress.seconds:.1f} s")
         elif self._interval.is_due():
             context.log.info(f"{self._name}: loading existing rows: {progress}")
-            context.log_event(dg.AssetObservation(self._name.consumer_key, metadata=_progress_metadata(progress)))
+            context.log_event(dg.AssetObservation(self._key, metadata=_progress_metadata(progress)))
         return progress.is_done
 
     def metadata(self) -> dict[str, dg.MetadataValue]:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import dagster as dg
 
@@ -11,7 +12,9 @@ from binlogsync.consume.progress import ConsumerProgress, ProgressKey, TableProg
 from binlogsync.consume.skips import Skip, skips_of
 from binlogsync.errors import BinlogSyncError, ConsumeError, HandlerError, ModelError, SinkError, WireError
 from binlogsync.escaping import printable
+from dagster_binlogsync.column_metadata import mirrored_columns
 from dagster_binlogsync.consume.preview import count_rows, first_rows
+from dagster_binlogsync.consume.spec import ConsumerSpec
 from dagster_binlogsync.failures import Advice, build_failure, error_metadata
 from dagster_binlogsync.keys import TableName
 from dagster_binlogsync.operation_counts import count_metadata
@@ -26,7 +29,7 @@ ADVICE: Advice = (
     (
         HandlerError,
         "Fix the handler or its dependencies; the next run resumes at this change. If it can never be handled, skip "
-        "this one change with a reason: the job skip_change, or binlogsync skip.",
+        "this one change with a reason: the job skip_change_<source>, or binlogsync skip.",
     ),
     (SinkError, "Check that NATS is up and that the credentials are correct; the sensor requests another run."),
     (WireError, "Start the tail of this source first; it creates the stream."),
@@ -125,6 +128,24 @@ def table_metadata(warehouse: Warehouse, table: TablePreview) -> dict[str, dg.Me
     except ConsumeError as error:
         return {"preview": dg.MetadataValue.text(f"not shown: {error}")}
     return shown
+
+
+def column_metadata(warehouse: Warehouse, consumer: ConsumerSpec) -> dict[str, dg.MetadataValue]:
+    """Columns of a mirror as MySQL declares them, and the address of the warehouse.
+
+    Nothing for other consumers, before the first load, and while another process locks the file.
+    """
+    try:
+        with warehouse.file().begin() as transaction:
+            schema = transaction.load_mirror(*consumer.table).schema
+    except ConsumeError:
+        return {}
+    if schema is None:
+        return {}
+    return {
+        "dagster/column_schema": dg.TableSchemaMetadataValue(mirrored_columns(schema, consumer.listed)),
+        "dagster/uri": dg.MetadataValue.text(Path(warehouse.path).absolute().as_uri()),
+    }
 
 
 def build_run_failure(

@@ -32,12 +32,14 @@ from dagster_binlogsync.consume.metadata import (
     TablePreview,
     build_metadata,
     build_run_failure,
+    column_metadata,
     failure_metadata,
     table_metadata,
 )
 from dagster_binlogsync.consume.run_coordination import exclude_active_tables, find_stop_reason, wait_for_release
 from dagster_binlogsync.consume.spec import ConsumerSpec
 from dagster_binlogsync.consume.stored_progress import StoredProgress
+from dagster_binlogsync.resource_keys import SourceResources
 from dagster_binlogsync.run_status import find_run_end
 from dagster_binlogsync.stop_flag import StopFlag, stop_on_signals
 from dagster_binlogsync.tags import FAILED_TAG
@@ -48,7 +50,10 @@ ConsumerEvent = dg.MaterializeResult[Any] | dg.AssetCheckResult
 
 
 def run_consumers(
-    context: dg.AssetExecutionContext, config: ConsumeConfig, consumers: Sequence[ConsumerSpec], mysql: MySQLConfig
+    context: dg.AssetExecutionContext,
+    config: ConsumeConfig,
+    consumers: Sequence[ConsumerSpec],
+    resources: SourceResources,
 ) -> Iterator[ConsumerEvent]:
     """Process the backlog of the tables, then wait for new changes. Yields the materializations and check results.
 
@@ -58,8 +63,7 @@ def run_consumers(
     if not free:
         return
     wait_for_release(context, free)
-    path = context.resources.warehouse.path
-    run = ConsumerRun(context, config, {item.table: TableState.start(item, path, mysql) for item in free})
+    run = ConsumerRun.start(context, config, free, resources)
     with stop_on_signals() as stop:
         run.consume(stop, idle_s=config.idle_s, max_s=config.max_s)
         if stop.reason is not None:
@@ -74,9 +78,10 @@ def run_consumers(
     states = run.tables.values()
     failed = {state.consumer.name: (state.error, state.tries) for state in states if state.error is not None}
     if failed:
-        tag = " ".join(name.consumer_key.to_user_string() for name in failed)
+        keys = (state.consumer.asset_key for state in states if state.error is not None)
+        tag = " ".join(key.to_user_string() for key in keys)
         context.instance.add_run_tags(context.run.run_id, {FAILED_TAG: tag})
-        raise build_run_failure(failed, show_values=context.resources.warehouse.show_values) from None
+        raise build_run_failure(failed, show_values=resources.warehouse.show_values) from None
 
 
 @dataclass(slots=True)
@@ -96,7 +101,7 @@ class TableState:
     @classmethod
     def start(cls, consumer: ConsumerSpec, path: str, mysql: MySQLConfig) -> "TableState":
         """The state at the start of the run."""
-        return cls(consumer, consumer.target(path, mysql), LoadReporter(consumer.name))
+        return cls(consumer, consumer.target(path, mysql), LoadReporter(consumer.name, consumer.asset_key))
 
 
 @dataclass(slots=True)
@@ -106,6 +111,19 @@ class ConsumerRun:
     context: dg.AssetExecutionContext | dg.OpExecutionContext
     config: TableRunConfig
     tables: Mapping[tuple[str, str], TableState]
+    resources: SourceResources
+
+    @classmethod
+    def start(
+        cls,
+        context: dg.AssetExecutionContext | dg.OpExecutionContext,
+        config: TableRunConfig,
+        consumers: Sequence[ConsumerSpec],
+        resources: SourceResources,
+    ) -> "ConsumerRun":
+        """The run at its start, with the targets of the consumers; they are of one source."""
+        path, mysql = resources.warehouse.path, resources.mysql.config(consumers[0].name.source)
+        return cls(context, config, {item.table: TableState.start(item, path, mysql) for item in consumers}, resources)
 
     @property
     def changes(self) -> int:
@@ -144,14 +162,14 @@ class ConsumerRun:
         """The check results of all tables, and a materialization of each that is neither blocked nor unloaded."""
         mirrors = [table.consumer.progress_key for table in self.tables.values() if table.target.repairs_gaps]
         stored = StoredProgress()
-        stored.read(self.context.resources.warehouse.file())
+        stored.read(self.resources.warehouse.file())
         unloaded = stored.find_unloaded(mirrors)
         for mirror in unloaded:
             self.context.log.info(f"{mirror.database}.{mirror.table} is not loaded yet; the next run resumes the load")
         with ExitStack() as stack:
             reader: StreamReader | None = None
             for table in self.tables.values():
-                key = table.consumer.name.consumer_key
+                key = table.consumer.asset_key
                 checks = [handled_check(key, table.error), self._gap_check(table)]
                 if table.error is not None or table.consumer.progress_key in unloaded:
                     yield from checks
@@ -173,8 +191,8 @@ class ConsumerRun:
 
     def _gap_check(self, table: TableState) -> dg.AssetCheckResult:
         """The check `no_gap`: open gaps found by this run or an earlier one."""
-        store = TableProgress(self.context.resources.warehouse.file())
-        return no_gap(table.consumer.name.consumer_key, open_gaps(store, table.consumer.progress_key))
+        store = TableProgress(self.resources.warehouse.file())
+        return no_gap(table.consumer.asset_key, open_gaps(store, table.consumer.progress_key))
 
     def build_tasks(self) -> list[ConsumerTask]:
         """The tables as tasks of a pool; the mirrors of a group are one task."""
@@ -197,32 +215,32 @@ class ConsumerRun:
 
     def open_reader(self) -> Any:
         """A reader of the stream of the source, to be opened."""
-        return self.context.resources.jetstream.reader(self.source)
+        return self.resources.jetstream.reader(self.source)
 
     def _bookmarks(self) -> Sequence[Bookmark]:
         store: PositionStore
-        with self.context.resources.positions.store() as store:
+        with self.resources.positions.store() as store:
             return store.bookmarks.load(self.source)
 
     def process_reports(self, reports: Iterable[TableReport]) -> None:
         """Add the reports to the totals. Record a new error as an observation and a failed check of the table."""
         for report in reports:
             table = self.tables[report.table]
-            name = table.consumer.name
+            name, key = table.consumer.name, table.consumer.asset_key
             if report.error is not None:
                 is_new = _error_identity(report.error) != _error_identity(table.error)
                 table.error, table.tries = report.error, report.tries
                 if is_new:
                     shown = failure_metadata(
-                        report.error, name, report.tries, show_values=self.context.resources.warehouse.show_values
+                        report.error, name, report.tries, show_values=self.resources.warehouse.show_values
                     )
-                    self.context.log_event(dg.AssetObservation(name.consumer_key, metadata=shown))
-                    report_check(self.context.instance, handled_check(name.consumer_key, report.error))
+                    self.context.log_event(dg.AssetObservation(key, metadata=shown))
+                    report_check(self.context.instance, handled_check(key, report.error))
                     self.context.log.error(f"{name} is blocked: {report.error}")
             elif report.done is not None:
                 if table.error is not None:
                     self.context.log.info(f"{name} is no longer blocked")
-                    report_check(self.context.instance, handled_check(name.consumer_key, None))
+                    report_check(self.context.instance, handled_check(key, None))
                 table.error = None
                 table.total.add(report.done)
                 table.unreported.add(report.done)
@@ -232,7 +250,7 @@ class ConsumerRun:
         for table in self.tables.values():
             if table.load.report(self.context, table.target.load_progress):
                 # Loads of other tables use the file: only the count is read now, the rest at the end of the run.
-                shown = table_metadata(self.context.resources.warehouse, TablePreview(table.consumer.table, 0))
+                shown = table_metadata(self.resources.warehouse, TablePreview(table.consumer.table, 0))
                 if not shown:
                     name = table.consumer.name
                     self.context.log.warning(f"{name}: MySQL has no such table; the mirror is created with the table")
@@ -247,13 +265,14 @@ class ConsumerRun:
                 table.unreported, table.report_at = ConsumerTotals(), time.monotonic() + self.config.report_s
 
     def _log_materialization(self, table: TableState, shown: Mapping[str, dg.MetadataValue]) -> None:
-        self.context.log_event(dg.AssetMaterialization(table.consumer.name.consumer_key, metadata=dict(shown)))
+        self.context.log_event(dg.AssetMaterialization(table.consumer.asset_key, metadata=dict(shown)))
 
     def _metadata(self, table: TableState, total: ConsumerTotals) -> Mapping[str, dg.MetadataValue]:
         shows = table.consumer.shows
         shown = TablePreview(shows, self.config.preview_rows) if shows else None
-        done = build_metadata(total, table.consumer.progress_key, shown, self.context.resources.warehouse)
-        return {**done, **table.load.metadata()}
+        done = build_metadata(total, table.consumer.progress_key, shown, self.resources.warehouse)
+        columns = column_metadata(self.resources.warehouse, table.consumer) if table.target.repairs_gaps else {}
+        return {**done, **columns, **table.load.metadata()}
 
 
 def _error_identity(error: BinlogSyncError | None) -> str:

@@ -40,11 +40,11 @@ def exclude_active_tables(
     context: dg.AssetExecutionContext, selected: Sequence[ConsumerSpec]
 ) -> Sequence[ConsumerSpec]:
     """The tables that no other run consumes; logs a warning for the others. Groups of mirrors are not split."""
-    active_runs = _find_other_runs(context, [item.name.consumer_key for item in selected])
-    groups = {item.together for item in selected if item.together is not None and item.name.consumer_key in active_runs}
-    free = [item for item in selected if item.name.consumer_key not in active_runs and item.together not in groups]
+    active_runs = _find_other_runs(context, [item.asset_key for item in selected])
+    groups = {item.together for item in selected if item.together is not None and item.asset_key in active_runs}
+    free = [item for item in selected if item.asset_key not in active_runs and item.together not in groups]
     for run in {run.run_id: run for run in active_runs.values()}.values():
-        names = [str(item.name) for item in selected if active_runs.get(item.name.consumer_key) is run]
+        names = [str(item.name) for item in selected if active_runs.get(item.asset_key) is run]
         context.log.warning(
             f"run {run.run_id} of {run.job_name} is already consuming {', '.join(names)}; this run leaves them out. "
             "To consume them in this run, terminate that run first"

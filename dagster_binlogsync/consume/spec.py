@@ -1,13 +1,16 @@
 """The consumer of one table: the table, and the target that its changes are applied to."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import dagster as dg
 
 from binlogsync.codec.subjects import durable_name
 from binlogsync.consume.progress import ProgressKey
 from binlogsync.consume.start_position import Start
 from binlogsync.consume.targets import Target
 from binlogsync.mysql.config import MySQLConfig
+from binlogsync.table_list import ListedTable
 from dagster_binlogsync.keys import TableName
 
 
@@ -22,6 +25,8 @@ class ConsumerSpec:
         shows: (schema, table) of the warehouse to count and preview; None for no preview.
         together: name of the group of mirrors that are updated in one transaction; None for no group.
         start: where a handler starts if it has no progress yet.
+        key: asset key, if it is not the default one of the table.
+        listed: columns and comments of the table; None if they are not known.
     """
 
     name: TableName
@@ -30,6 +35,13 @@ class ConsumerSpec:
     shows: tuple[str, str] | None
     together: str | None = None
     start: Start = "all"
+    key: dg.AssetKey | None = None
+    listed: ListedTable | None = field(default=None, compare=False)
+
+    @property
+    def asset_key(self) -> dg.AssetKey:
+        """Key of the asset that the consumer materializes."""
+        return self.key or self.name.consumer_key
 
     @property
     def table(self) -> tuple[str, str]:

@@ -39,12 +39,12 @@ def build_bookmark_job(source: ReplaySource) -> dg.JobDefinition:
     """The job `bookmark_<source>`. It lists the bookmarks in an observation of the binlog asset."""
     name = safe_part(source.name)
 
-    @dg.op(name=f"bookmark_{name}_now", required_resource_keys={source.mysql_key, *RESOURCES})
+    @dg.op(name=f"bookmark_{name}_now", required_resource_keys=source.keys.require(RESOURCES))
     def _bookmark(context: dg.OpExecutionContext, config: BookmarkConfig) -> None:
-        resources = context.resources
+        resources = source.keys.find(context)
         try:
             with resources.positions.store() as store:
-                servers = (getattr(resources, source.mysql_key).config(source.name), resources.jetstream.options())
+                servers = (resources.mysql.config(source.name), resources.jetstream.options())
                 if config.action == "add":
                     added = add_bookmark(servers, store, source.name, (config.bookmark, config.at))
                     context.log.info(f"added {added.key}")

@@ -1,7 +1,8 @@
-"""Jobs in which an operator decides about the consumer of one table: `skip_change` and `acknowledge_gap`.
+"""Jobs in which an operator decides about the consumer of one table: `skip_change_<source>` and
+`acknowledge_gap_<source>`.
 
 Each is a job of one op, for the Launchpad. The operator names the table and the reason; the reason is stored with the
-name of the operator and the id of the run. The change id for `skip_change` is shown on the page of the table and of
+name of the operator and the id of the run. The change id is shown on the page of the table and of
 the failed run.
 """
 
@@ -19,7 +20,9 @@ from binlogsync.sinks.audit_records import record_skip
 from dagster_binlogsync.consume.checks import no_gap, report_check
 from dagster_binlogsync.consume.metadata import skip_metadata
 from dagster_binlogsync.failures import build_failure
+from dagster_binlogsync.keys import safe_part
 from dagster_binlogsync.one_op_job import build_job
+from dagster_binlogsync.resource_keys import ResourceKeys
 from dagster_binlogsync.resources.audit import AuditLog
 from dagster_binlogsync.resources.jetstream import JetStream
 from dagster_binlogsync.resources.warehouse import Warehouse
@@ -32,7 +35,6 @@ class DecisionConfig(dg.Config):
     table: str = Field(description='The table of the consumer, "database.table".')
     reason: str = Field(description="The reason for the decision. It is stored permanently.")
     by: str = Field(default="", description="Name of the operator. It is stored with the id of this run.")
-    source: str = Field(default="", description="Source of the table. Required only if several sources have the table.")
 
     def operator(self, run_id: str) -> str:
         """The operator and the run, as they are stored."""
@@ -52,16 +54,18 @@ class AcknowledgeConfig(DecisionConfig):
 C = TypeVar("C", bound=DecisionConfig)
 
 
-def build_skip_job(tables: Sequence[TableAsset]) -> dg.JobDefinition:
-    """The job `skip_change`: progress moves past exactly one change, and the skip is recorded in the same transaction.
+def build_skip_job(source: str, tables: Sequence[TableAsset], keys: ResourceKeys) -> dg.JobDefinition:
+    """The job `skip_change_<source>`: progress moves past exactly one change, and the skip is recorded
+    in the same transaction.
 
     The audit log, if there is one, gets a copy of the record.
     """
 
     def skip(context: dg.OpExecutionContext, config: SkipConfig, table: TableAsset) -> None:
-        stream: JetStream = context.resources.jetstream
-        warehouse: Warehouse = context.resources.warehouse
-        audit: AuditLog = context.resources.audit
+        resources = keys.find(context)
+        stream: JetStream = resources.jetstream
+        warehouse: Warehouse = resources.warehouse
+        audit: AuditLog = resources.audit
         key, by = table.consumer.progress_key, config.operator(context.run_id)
         with stream.reader(table.name.source) as reader:
             skipped = skip_change(reader, key, TableProgress(warehouse.file()), config.change_id, config.reason, by)
@@ -71,29 +75,29 @@ def build_skip_job(tables: Sequence[TableAsset]) -> dg.JobDefinition:
         context.log.info(f"{table.name}: skipped change {skipped.change_id} ({skipped.position}): {skipped.reason}")
 
     return _build_decision_job(
-        ("skip_change", "skip_one_change"),
+        (f"skip_change_{safe_part(source)}", f"skip_one_change_{safe_part(source)}"),
         SkipConfig,
         skip,
-        {"jetstream", "warehouse", "audit"},
+        keys.require(("jetstream", "warehouse", "audit")),
         lambda config: find_handler(tables, config),
         "Skips the change that blocks a table, and records the reason.",
     )
 
 
-def build_acknowledge_job(tables: Sequence[TableAsset]) -> dg.JobDefinition:
-    """The job `acknowledge_gap`: closes the open gaps of one consumer."""
+def build_acknowledge_job(source: str, tables: Sequence[TableAsset], keys: ResourceKeys) -> dg.JobDefinition:
+    """The job `acknowledge_gap_<source>`: closes the open gaps of one consumer."""
 
     def acknowledge(context: dg.OpExecutionContext, config: AcknowledgeConfig, table: TableAsset) -> None:
-        key, store = table.consumer.progress_key, TableProgress(context.resources.warehouse.file())
+        key, store = table.consumer.progress_key, TableProgress(keys.find(context).warehouse.file())
         for gap in acknowledge_gaps(store, key, config.reason, config.operator(context.run_id)):
             context.log.info(f"{table.name}: acknowledged: {gap} ({config.reason})")
         report_check(context.instance, no_gap(table.key, open_gaps(store, key)))
 
     return _build_decision_job(
-        ("acknowledge_gap", "acknowledge_gaps_of_table"),
+        (f"acknowledge_gap_{safe_part(source)}", f"acknowledge_gaps_{safe_part(source)}"),
         AcknowledgeConfig,
         acknowledge,
-        {"warehouse"},
+        keys.require(("warehouse",)),
         lambda config: find_table(tables, config),
         "Acknowledges that a handler missed changes, records the reason, and closes the gap.",
     )
@@ -128,13 +132,11 @@ def _build_decision_job(
 
 def find_table(tables: Sequence[TableAsset], config: DecisionConfig) -> TableAsset:
     """The consumer of the table. Raises ConfigError, which lists the consumers."""
-    of_source = [table for table in tables if config.source in ("", table.name.source)]
-    found = [table for table in of_source if str(table.name) == config.table]
-    if len(found) == 1:
-        return found[0]
-    names = ", ".join(sorted(f"{table.name} of {table.name.source}" for table in tables))
-    problem = "several sources have the table" if found else "no consumer of"
-    raise ConfigError(f"{problem} {config.table!r}; consumers: {names or 'none'}")
+    for table in tables:
+        if str(table.name) == config.table:
+            return table
+    names = ", ".join(sorted(str(table.name) for table in tables))
+    raise ConfigError(f"no consumer of {config.table!r}; consumers: {names or 'none'}")
 
 
 def find_handler(tables: Sequence[TableAsset], config: DecisionConfig) -> TableAsset:

@@ -9,6 +9,7 @@ sensor decides by them.
 import time
 from collections import Counter
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import dagster as dg
@@ -47,8 +48,9 @@ def prune_job() -> None:
     prune_op()
 
 
+@cache
 def build_prune_schedule(*, running: bool = False) -> dg.ScheduleDefinition:
-    """The schedule `prune_runs_nightly`."""
+    """The schedule `prune_runs_nightly`: one object for all sources, since `Definitions.merge` compares by identity."""
     status = dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED
     return dg.ScheduleDefinition(
         name="prune_runs_nightly",

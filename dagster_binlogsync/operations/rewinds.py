@@ -35,10 +35,10 @@ def build_rewind_job(source: ReplaySource) -> dg.JobDefinition:
     """The job `rewind_<source>`. Its result is shown on the page of the table and stored in the audit log."""
     name = safe_part(source.name)
 
-    @dg.op(name=f"rewind_{name}_consumer", required_resource_keys={source.mysql_key, "audit", *RESOURCES})
+    @dg.op(name=f"rewind_{name}_consumer", required_resource_keys=source.keys.require((*RESOURCES, "audit")))
     def _rewind(context: dg.OpExecutionContext, config: RewindConfig) -> None:
         table, asset = source.find(config.table)
-        resources = context.resources
+        resources = source.keys.find(context)
         try:
             if asset is None:
                 raise ConfigError(f"{table} has no consumer; there is nothing to rewind")
@@ -69,9 +69,9 @@ def build_rewind_job(source: ReplaySource) -> dg.JobDefinition:
         if config.rebuild and asset.is_mirror:
             rows = count_rows(resources.warehouse.file(), table.database, table.table)
             shown["dagster/row_count"] = rows or 0
-            context.log_event(dg.AssetMaterialization(table.consumer_key, metadata=shown))
+            context.log_event(dg.AssetMaterialization(asset.key, metadata=shown))
         else:
-            context.log_event(dg.AssetObservation(table.consumer_key, metadata=shown))
+            context.log_event(dg.AssetObservation(asset.key, metadata=shown))
 
     return build_job(
         _rewind,

@@ -58,7 +58,7 @@ def build_replay_asset(source: ReplaySource, table: TableAsset) -> dg.AssetsDefi
         specs=[spec],
         partitions_def=bookmark_partitions(name.source),
         backfill_policy=dg.BackfillPolicy.single_run(),
-        required_resource_keys={source.mysql_key, *RESOURCES},
+        required_resource_keys=source.keys.require(RESOURCES),
     )
     def _replay(context: dg.AssetExecutionContext, config: ReplayConfig) -> Iterator[dg.MaterializeResult[Any]]:
         keys = sorted(context.partition_keys)
@@ -78,7 +78,7 @@ def build_replay_job(source: ReplaySource) -> dg.JobDefinition:
 
     @dg.op(
         name=f"replay_{safe_part(source.name)}_range",
-        required_resource_keys={source.mysql_key, *RESOURCES},
+        required_resource_keys=source.keys.require(RESOURCES),
         config_schema={
             "table": dg.Field(str, description='"database.table"'),
             "from": dg.Field(

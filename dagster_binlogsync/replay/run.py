@@ -18,6 +18,7 @@ from binlogsync.replay.sources import ChangeSources
 from dagster_binlogsync.keys import TableName
 from dagster_binlogsync.replay.reporter import ReplayReporter, build_replay_failure
 from dagster_binlogsync.replay.source import ReplaySource
+from dagster_binlogsync.resource_keys import SourceResources
 from dagster_binlogsync.stop_flag import stop_on_signals
 from dagster_binlogsync.table_asset import TableAsset
 
@@ -64,7 +65,7 @@ def run_replay(
     `context` is the context of an asset or op. Raises dg.Failure after an error, DagsterExecutionInterruptedError after
     a stop; a re-execution of the run resumes the replay in both cases.
     """
-    resources = context.resources
+    resources = source.keys.find(context)
     name = replay.name
     table = SourceTable(name.source, name.database, name.table)
     locations = TargetLocations(
@@ -91,7 +92,7 @@ def run_replay(
     return done
 
 
-def _handler(resources: Any, source: ReplaySource, replay: ReplayRequest) -> Target:
+def _handler(resources: SourceResources, source: ReplaySource, replay: ReplayRequest) -> Target:
     if replay.table is None:
         raise ConfigError(f"{replay.name} has no consumer, hence no handler; choose another target")
     if replay.table.is_mirror:
@@ -99,5 +100,5 @@ def _handler(resources: Any, source: ReplaySource, replay: ReplayRequest) -> Tar
             f"the consumer of {replay.name} is a mirror, and a replay would write older rows into it; choose the "
             "target table, or rebuild the mirror: rewind its consumer with rebuild"
         )
-    mysql = getattr(resources, source.mysql_key).config(source.name)
+    mysql = resources.mysql.config(source.name)
     return replay.table.consumer.target(resources.warehouse.path, mysql)

@@ -3,16 +3,16 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from binlogsync.filters import TableFilter
 from binlogsync.replay.factory import SourceTable, open_sources
 from binlogsync.replay.sources import ChangeSources
 from dagster_binlogsync.keys import TableName
+from dagster_binlogsync.resource_keys import ResourceKeys, SourceResources
 from dagster_binlogsync.table_asset import TableAsset
 from dagster_binlogsync.tail.job import TailConfig
 
-RESOURCES = ("positions", "jetstream", "warehouse")
+RESOURCES = ("mysql", "positions", "jetstream", "warehouse")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +21,13 @@ class ReplaySource:
 
     Attributes:
         name: name of the source.
-        mysql_key: resource key of its MySQLSource.
+        keys: keys of its resources.
         tables: its consumers.
         options: options of its tail, which select the captured tables.
     """
 
     name: str
-    mysql_key: str
+    keys: ResourceKeys
     tables: Sequence[TableAsset]
     options: TailConfig
 
@@ -37,11 +37,11 @@ class ReplaySource:
         return name, next((table for table in self.tables if str(table.name) == str(name)), None)
 
     @contextmanager
-    def sources(self, resources: Any, name: TableName) -> Iterator[ChangeSources]:
+    def sources(self, resources: SourceResources, name: TableName) -> Iterator[ChangeSources]:
         """Open everything that may contain past changes of the table: stream, binlogs and bookmarks."""
         table = SourceTable(self.name, name.database, name.table)
         captured = TableFilter(tuple(self.options.include), tuple(self.options.exclude))
-        config = getattr(resources, self.mysql_key).config(self.name)
+        config = resources.mysql.config(self.name)
         with (
             resources.positions.store() as store,
             open_sources(table, config, resources.jetstream.options(), store, captured) as sources,

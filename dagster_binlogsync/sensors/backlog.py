@@ -128,7 +128,7 @@ def watch_table(table: TableAsset) -> WatchedTable:
     checks = tuple(spec.key for spec in table.check_specs)
     progress = table.consumer.progress_key
     return WatchedTable(
-        name.database, name.table, name.consumer_key, table.durable, name.run_tag, checks, progress, table.is_mirror
+        name.database, name.table, table.key, table.durable, name.run_tag, checks, progress, table.is_mirror
     )
 
 

@@ -7,6 +7,7 @@ is a Failure with its position and what to do. There is no RetryPolicy: with one
 the run that is being cancelled.
 """
 
+from pathlib import Path
 from typing import Literal
 
 import dagster as dg
@@ -31,11 +32,13 @@ from binlogsync.tail.run import Tail, TailOptions, TailProgress
 from dagster_binlogsync.failures import Advice, build_failure, error_metadata
 from dagster_binlogsync.keys import safe_part, tail_job_name
 from dagster_binlogsync.one_op_job import build_job
+from dagster_binlogsync.resource_keys import ResourceKeys
 from dagster_binlogsync.run_status import TERMINATED, find_run_end
 from dagster_binlogsync.setting_field import setting_field
 from dagster_binlogsync.stop_flag import StopFlag, stop_on_signals
 from dagster_binlogsync.tags import SOURCE_TAG
 from dagster_binlogsync.tail.reporter import DEV_ENDED, TailReporter, binlog_metadata
+from dagster_binlogsync.tail.table_list_writer import TableListWriter
 
 ADVICE: Advice = (
     (FencedError, "Another process has published to the stream. Find the second tail of this source and stop it."),
@@ -89,6 +92,7 @@ class TailConfig(dg.Config):
     gap_start: str = Field(
         default="oldest", description="Where to start after the accepted gap, in the form of `start`."
     )
+    table_lists: str = setting_field(DagsterSection, "table_lists")
     bookmark_minutes: float = setting_field(TailSection, "bookmark_minutes", gt=0)
     bookmark_keep: int = setting_field(TailSection, "bookmark_keep", gt=0)
     bookmark_keep_days: float = setting_field(TailSection, "bookmark_keep_days", gt=0)
@@ -119,29 +123,30 @@ class TailConfig(dg.Config):
         )
 
 
-def build_tail_job(source: str, config: TailConfig | None = None, mysql_key: str = "mysql") -> dg.JobDefinition:
-    """The job `tail_<source>`. Requires the resources `mysql_key`, "jetstream", "audit" and "positions"."""
+def build_tail_job(source: str, config: TailConfig | None = None, keys: ResourceKeys | None = None) -> dg.JobDefinition:
+    """The job `tail_<source>`. Requires the resources mysql, jetstream, audit and positions of `keys`."""
     check_source(source)
+    keys = keys or ResourceKeys()
 
     @dg.op(
-        name=f"tail_{safe_part(source)}_binlog", required_resource_keys={mysql_key, "jetstream", "audit", "positions"}
+        name=f"tail_{safe_part(source)}_binlog",
+        required_resource_keys=keys.require(("mysql", "jetstream", "audit", "positions")),
     )
     def _tail(context: dg.OpExecutionContext, config: TailConfig) -> None:
-        resources = context.resources
+        resources = keys.find(context)
+        mysql = resources.mysql.config(source)
         with (
             stop_on_signals() as stop,
             resources.positions.store() as store,
             resources.jetstream.sink() as stream,
             resources.audit.sinks() as audits,
+            TableListWriter(mysql, source, Path(config.table_lists) if config.table_lists else None) as tables,
         ):
-            mysql = getattr(resources, mysql_key).config(source)
             tail = Tail(mysql, [stream, *audits], store, config.options(source), owner=context.run_id, take_over=True)
-            run_shift(
-                context,
-                tail,
-                stop,
-                TailReporter(context, source, stop, report_s=config.report_s, shift_s=config.shift_s),
+            reporter = TailReporter(
+                context, source, stop, report_s=config.report_s, shift_s=config.shift_s, note_tables=tables.note_tables
             )
+            run_shift(context, tail, stop, reporter)
 
     return build_job(
         _tail,

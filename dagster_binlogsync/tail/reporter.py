@@ -7,7 +7,7 @@ status of this run, so that a tail stops whose run was terminated while no signa
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import dagster as dg
 
@@ -39,12 +39,14 @@ class TailReporter:
         report_s: float,
         shift_s: float,
         status_s: float = 5.0,
+        note_tables: Callable[[Iterable[tuple[str, str]]], None] = lambda tables: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._context = context
         self._source = source
         self._stop = stop
         self._clock = clock
+        self._note_tables = note_tables
         self._shift_ends = clock() + shift_s
         self._status_interval = Interval(status_s, clock)
         self._report_interval = Interval(report_s, clock)
@@ -86,6 +88,7 @@ class TailReporter:
     def report(self, progress: TailProgress) -> None:
         """Write one observation, and a materialization for each table with changes since the last report."""
         before, self._reported = self._reported, progress
+        self._note_tables(progress.tables)
         try:
             known = before.recoveries if before else ()
             for sentence in (text for text in progress.recoveries if text not in known):

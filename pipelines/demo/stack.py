@@ -147,6 +147,7 @@ def _environment(mysql: MySQLServer, nats: NATSServer, folder: Path) -> dict[str
         "BINLOGSYNC_POSITIONS_PATH": str(folder / "positions.db"),
         "BINLOGSYNC_WAREHOUSE_PATH": str(folder / "warehouse.duckdb"),
         "BINLOGSYNC_AUDIT_PATH": str(folder / "audit.duckdb"),
+        "BINLOGSYNC_TABLE_LISTS": str(folder / "tables"),
         "BINLOGSYNC_START": "oldest",
         "BINLOGSYNC_INCLUDE": "treehole.*,shop.*",
         "BINLOGSYNC_REPORT_S": "10",

@@ -7,10 +7,10 @@ import pytest
 from binlogsync.settings import Settings
 from dagster_binlogsync.discovery import ConsumerDefinitions
 from dagster_binlogsync.keys import continuous_job_name, continuous_sensor_name
+from dagster_binlogsync.options import build_tail_config
 from dagster_binlogsync.sensors.continuous import is_outdated
 from dagster_binlogsync.tables import mirror
 from pipelines.definitions import build_deployment
-from pipelines.tails import tail_config
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_the_setting_selects_the_sensor(value: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("BINLOGSYNC_CONSUME", value)
     settings = Settings.read()
     consumers = ConsumerDefinitions((mirror("shop.orders", source="main"),), (), ())
-    built = build_deployment(settings, consumers, tail_config(settings), running=False)
+    built = build_deployment(settings, consumers, build_tail_config(settings), running=False)
     names = {each.name for each in built.sensors or ()}
     is_continuous = value == "continuous"
     assert ("consume_main" in names, continuous_sensor_name("main") in names) == (not is_continuous, is_continuous)

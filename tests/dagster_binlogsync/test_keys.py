@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from binlogsync.errors import ConfigError
 from dagster_binlogsync.consumers_asset import build_consumers_asset
 from dagster_binlogsync.keys import TableName, binlog_key, check_collisions
+from dagster_binlogsync.resource_keys import ResourceKeys
 from dagster_binlogsync.tables import mirror
 from tests.e2e.unusual_names import DATABASES, TABLES
 
@@ -74,7 +75,7 @@ def test_tables_of_any_name_load_as_assets() -> None:
     made = [mirror(".".join("`" + part.replace("`", "``") + "`" for part in name), source="main") for name in names]
     assert [(one.name.database, one.name.table) for one in made] == names
     check_collisions([one.name for one in made])
-    assets = build_consumers_asset("main", "mysql", made)
+    assets = build_consumers_asset("main", ResourceKeys(), made)
     assert len(assets.keys) == len(names)
     upstream = [spec for one in made for spec in one.upstream]
     dg.Definitions.validate_loadable(

@@ -18,6 +18,7 @@ from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
 from binlogsync.stores.sqlite import SQLitePositionStore
 from dagster_binlogsync.consumers_asset import build_consumers_asset
+from dagster_binlogsync.resource_keys import ResourceKeys
 from dagster_binlogsync.resources import positions
 from dagster_binlogsync.resources.jetstream import JetStream
 from dagster_binlogsync.resources.mysql import MySQLSource
@@ -49,7 +50,7 @@ class BookmarkedStream:
         backend = positions.SQLitePositionsConfig(path=str(self.folder / "p.db"))
         asset = table_consumer(SampleRow, handle, table="shop.samples", source=source, client_id=client_id, start=start)
         done = dg.materialize(
-            [build_consumers_asset(source, "mysql", [asset])],
+            [build_consumers_asset(source, ResourceKeys(), [asset])],
             resources={
                 "mysql": MySQLSource(),
                 "jetstream": JetStream(url=self.stream.url),

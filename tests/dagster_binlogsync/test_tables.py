@@ -23,6 +23,7 @@ from dagster_binlogsync.consume.preview import first_rows
 from dagster_binlogsync.consumers_asset import build_consumers_asset
 from dagster_binlogsync.discovery import find_definitions
 from dagster_binlogsync.keys import TableName, binlog_key
+from dagster_binlogsync.resource_keys import ResourceKeys
 from dagster_binlogsync.resources.warehouse import Warehouse
 from dagster_binlogsync.tables import mirror, table_consumer
 
@@ -108,7 +109,7 @@ def test_invalid_consumers_are_refused_at_definition_time() -> None:
 
 def test_the_tables_of_a_source_are_one_step_without_a_retry_policy_or_a_pool() -> None:
     tables = [mirror("shop.orders", source="main"), table_consumer(HolesModel, on_hole, source="main")]
-    made = build_consumers_asset("main", "mysql", tables)
+    made = build_consumers_asset("main", ResourceKeys(), tables)
     assert made.keys == {table.key for table in tables}
     assert made.can_subset
     assert getattr(made.op, "retry_policy", None) is None
@@ -258,6 +259,6 @@ def test_two_consumers_of_one_name_are_refused(package: ModuleType) -> None:
 def test_start_takes_the_same_values_as_a_client() -> None:
     begins = table_consumer(HolesModel, on_hole, table="treehole.holes", start="before the sale")
     assert begins.consumer.start == "before the sale"
-    assert "positions" in build_consumers_asset("main", "mysql", [begins]).required_resource_keys
+    assert "positions" in build_consumers_asset("main", ResourceKeys(), [begins]).required_resource_keys
     with pytest.raises(ConfigError, match="time zone"):
         table_consumer(HolesModel, on_hole, table="treehole.holes", start="2026-01-01T00:00:00")

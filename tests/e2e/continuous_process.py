@@ -14,10 +14,10 @@ from binlogsync import Change, Retry
 from binlogsync.settings import Settings
 from dagster_binlogsync.discovery import ConsumerDefinitions
 from dagster_binlogsync.keys import continuous_job_name
+from dagster_binlogsync.options import build_tail_config
 from dagster_binlogsync.table_asset import TableAsset
 from dagster_binlogsync.tables import mirror, table_consumer
 from pipelines.definitions import build_deployment
-from pipelines.tails import tail_config
 from tests.e2e.dagster_project import NotesTableRow
 
 
@@ -39,7 +39,7 @@ def main(folder: Path, database: str) -> int:
     """Execute the run; returns the exit code."""
     settings = Settings.read(folder)
     consumers = ConsumerDefinitions(tables(folder, database), (), ())
-    built = build_deployment(settings, consumers, tail_config(settings), running=False)
+    built = build_deployment(settings, consumers, build_tail_config(settings), running=False)
     job = built.resolve_job_def(continuous_job_name(database))
     with dg.DagsterInstance.from_config(str(folder)) as instance:
         return 0 if job.execute_in_process(instance=instance, raise_on_error=False).success else 1

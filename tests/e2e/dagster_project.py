@@ -17,10 +17,10 @@ from binlogsync.stores.sqlite import SQLitePositionStore
 from binlogsync.targets.duckdb.file import DuckFile
 from dagster_binlogsync.consume.config import ConsumeConfig
 from dagster_binlogsync.discovery import ConsumerDefinitions
+from dagster_binlogsync.options import build_tail_config
 from dagster_binlogsync.tables import TableAsset
 from dagster_binlogsync.tail.job import TailConfig
 from pipelines.definitions import build_deployment
-from pipelines.tails import tail_config
 from resources.connections import configured_resources
 from tests.databases import FreshDatabase
 
@@ -48,7 +48,7 @@ class DagsterProject:
     def definitions(self, *tables: TableAsset, **options: Any) -> dg.Definitions:
         settings = Settings.read(self.folder)
         config = TailConfig(
-            **{**tail_config(settings).model_dump(), "shift_s": 3.0, "flush_interval_s": 0.2, **options}
+            **{**build_tail_config(settings).model_dump(), "shift_s": 3.0, "flush_interval_s": 0.2, **options}
         )
         return build_deployment(settings, ConsumerDefinitions(tables, (), ()), config, running=False)
 
@@ -121,6 +121,7 @@ def project(
         "BINLOGSYNC_POSITIONS_PATH": str(tmp_path / "positions.db"),
         "BINLOGSYNC_WAREHOUSE_PATH": str(tmp_path / "warehouse.duckdb"),
         "BINLOGSYNC_AUDIT_PATH": str(tmp_path / "audit.duckdb"),
+        "BINLOGSYNC_TABLE_LISTS": str(tmp_path / "tables"),
         "BINLOGSYNC_START": f"{status[0]}:{status[1]}",
         "BINLOGSYNC_INCLUDE": f"{mysql.name}.*",
     }

@@ -18,6 +18,7 @@ from dagster_binlogsync.operations.rewinds import build_rewind_job
 from dagster_binlogsync.partitions import bookmark_partitions
 from dagster_binlogsync.replay.replays import build_replay_asset, build_replay_job
 from dagster_binlogsync.replay.source import ReplaySource
+from dagster_binlogsync.resource_keys import ResourceKeys
 from dagster_binlogsync.resources.audit import AuditLog
 from dagster_binlogsync.resources.jetstream import JetStream
 from dagster_binlogsync.resources.mysql import MySQLSource
@@ -44,7 +45,7 @@ class ReplayProject:
         source, database = tailed.source, tailed.database
         self.orders = mirror(f"{database}.orders", source=source)
         self.customers = table_consumer(CustomerRow, note_ids, table=f"{database}.customers", source=source)
-        self.source = ReplaySource(source, "mysql", (self.orders, self.customers), TailConfig())
+        self.source = ReplaySource(source, ResourceKeys(), (self.orders, self.customers), TailConfig())
         config = tailed.config
         self.resources: Mapping[str, Any] = {
             "mysql": MySQLSource(host=config.host, port=config.port, user=config.user, password=config.password),
@@ -188,7 +189,7 @@ def test_bookmarks_are_added_pinned_and_deleted(project: ReplayProject) -> None:
 
 
 def test_a_consumer_is_rewound_by_a_job(project: ReplayProject) -> None:
-    consume = build_consumers_asset(project.source.name, "mysql", [project.customers])
+    consume = build_consumers_asset(project.source.name, ResourceKeys(), [project.customers])
     config = {"ops": {consume.op.name: {"config": {"idle_s": 0.5}}}}
     resources = {name: project.resources[name] for name in ("mysql", "jetstream", "warehouse")}
 
@@ -220,7 +221,7 @@ def test_a_consumer_is_rewound_by_a_job(project: ReplayProject) -> None:
 
 
 def test_the_live_mirror_is_not_touched(project: ReplayProject) -> None:
-    consume = build_consumers_asset(project.source.name, "mysql", [project.orders])
+    consume = build_consumers_asset(project.source.name, ResourceKeys(), [project.orders])
     config = {"ops": {consume.op.name: {"config": {"idle_s": 0.5}}}}
     resources = {name: project.resources[name] for name in ("mysql", "jetstream", "warehouse")}
     assert dg.materialize([consume], instance=project.instance, resources=resources, run_config=config).success

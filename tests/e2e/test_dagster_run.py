@@ -164,8 +164,10 @@ def test_the_operator_skips_the_change_that_blocks_a_table(project: DagsterProje
 
     def skip(change: str) -> dg.ExecuteInProcessResult:
         config = SkipConfig(table=f"{project.source}.notes", change_id=change, reason="a test row", by="Ada")
-        return built.resolve_job_def("skip_change").execute_in_process(
-            instance=project.instance, run_config=dg.RunConfig(ops={"skip_one_change": config}), raise_on_error=False
+        return built.resolve_job_def(f"skip_change_{project.source}").execute_in_process(
+            instance=project.instance,
+            run_config=dg.RunConfig(ops={f"skip_one_change_{project.source}": config}),
+            raise_on_error=False,
         )
 
     assert not skip(change_id[:-1] + "7").success

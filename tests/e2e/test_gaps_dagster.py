@@ -41,8 +41,8 @@ def test_a_gap_of_a_handler_stays_failed_until_it_is_acknowledged(project: Dagst
         assert project.consume(built, notes).success
         assert not is_passed()
     config = AcknowledgeConfig(table=f"{project.source}.notes", reason="2 was a test")
-    run_config = dg.RunConfig(ops={"acknowledge_gaps_of_table": config})
-    job = built.resolve_job_def("acknowledge_gap")
+    run_config = dg.RunConfig(ops={f"acknowledge_gaps_{project.source}": config})
+    job = built.resolve_job_def(f"acknowledge_gap_{project.source}")
     assert job.execute_in_process(instance=project.instance, run_config=run_config).success
     assert is_passed()
     assert project.rows(f"SELECT resolution FROM {META_SCHEMA}.gaps") == [("2 was a test",)]

@@ -12,7 +12,7 @@ import pytest
 from binlogsync import servers
 from binlogsync.binlog.ddl import read_statement
 from binlogsync.binlog.known_tables import KnownTables
-from binlogsync.cli.tables import read_table
+from binlogsync.cli.table_argument import read_table
 from binlogsync.consume.engine import ConsumeOptions, consume
 from binlogsync.errors import ConfigError
 from binlogsync.filters import TableFilter

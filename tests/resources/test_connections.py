@@ -15,9 +15,10 @@ from binlogsync.settings import Settings
 from binlogsync.stores import PositionStore
 from binlogsync.stores.redis import RedisPositionStore
 from binlogsync.stores.sqlite import SQLitePositionStore
+from dagster_binlogsync.options import build_tail_config
+from dagster_binlogsync.resources.from_settings import build_mysql
 from dagster_binlogsync.resources.mysql import MySQLSource
-from pipelines.tails import tail_config
-from resources.connections import configured_mysql, configured_resources, mysql_keys
+from resources.connections import configured_resources, resource_keys
 
 SECRETS = """
 source = ["main", "eu-west"]
@@ -94,9 +95,9 @@ def test_resources_come_to_the_same_as_the_settings(text: str, tmp_path: Path) -
     (tmp_path / ".env").write_text(text)
     settings = Settings.read(tmp_path, {})
     with dg.build_resources(configured_resources(settings), instance=instance()) as made:
-        for source, key in mysql_keys(settings.sources()).items():
-            assert getattr(made, key).config(source) == settings.mysql(source)
-            assert tail_config(settings).options(source) == settings.tail(source)
+        for source, keys in resource_keys(settings.sources()).items():
+            assert getattr(made, keys.mysql).config(source) == settings.mysql(source)
+            assert build_tail_config(settings).options(source) == settings.tail(source)
         with made.jetstream.sink() as sink, made.positions.store() as store, closing(settings.positions()) as expected:
             assert sink.options == settings.jetstream()
             assert target_of(store) == target_of(expected)
@@ -120,7 +121,7 @@ def test_mysql_refuses_a_tls_mode_that_does_not_exist() -> None:
     with pytest.raises(ConfigError, match="TLS mode 'sometimes'"):
         MySQLSource(tls_mode="sometimes").config("main")
     with pytest.raises(ConfigError, match="'us' is none of the sources"):
-        configured_mysql(Settings(), "us")
+        build_mysql(Settings(), "us")
 
 
 def test_the_audit_log_is_off_unless_it_has_a_path(tmp_path: Path) -> None:

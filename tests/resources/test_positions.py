@@ -8,8 +8,8 @@ import pytest
 from binlogsync import servers
 from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.settings import Settings
+from dagster_binlogsync.resources.from_settings import build_positions
 from dagster_binlogsync.resources.positions import Positions, RedisPositionsConfig, SQLitePositionsConfig
-from resources.connections import configured_positions
 
 CHECKPOINT = Checkpoint(BinlogPosition("binlog.000007", 4), "3e11fa47-71ca-11e1-9e33-c80aa9429562")
 
@@ -37,7 +37,7 @@ def test_sqlite(tmp_path: Path) -> None:
 
 def test_sqlite_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BINLOGSYNC_POSITIONS_PATH", str(tmp_path / "p.db"))
-    keep_and_load(configured_positions(Settings.read()))
+    keep_and_load(build_positions(Settings.read()))
     assert (tmp_path / "p.db").exists()
 
 
@@ -54,7 +54,7 @@ def test_redis(redis_server: servers.RedisServer) -> None:
 def test_nats_from_the_environment(nats_server: servers.NATSServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BINLOGSYNC_POSITIONS", "nats")
     monkeypatch.setenv("BINLOGSYNC_NATS_URL", nats_server.url)
-    keep_and_load(configured_positions(Settings.read()))
+    keep_and_load(build_positions(Settings.read()))
 
 
 def test_redis_from_the_environment(redis_server: servers.RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,4 +62,4 @@ def test_redis_from_the_environment(redis_server: servers.RedisServer, monkeypat
     monkeypatch.setenv("BINLOGSYNC_REDIS_HOST", redis_server.host)
     monkeypatch.setenv("BINLOGSYNC_REDIS_PORT", str(redis_server.port))
     monkeypatch.setenv("BINLOGSYNC_REDIS_PASSWORD", redis_server.password)
-    keep_and_load(configured_positions(Settings.read()))
+    keep_and_load(build_positions(Settings.read()))

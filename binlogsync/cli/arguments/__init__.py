@@ -15,7 +15,10 @@ from binlogsync.cli.arguments.command import Command, CommandGroup, common
 
 GROUPS = (
     CommandGroup("Set up", (tailing.DOCTOR, tailing.CONFIG, shell.COMPILE, shell.COMPLETION)),
-    CommandGroup("Read a source or a stream", (tailing.TAIL, tailing.CONSUME, consumers.MIRROR, consumers.MODELS)),
+    CommandGroup(
+        "Read a source or a stream",
+        (tailing.TAIL, tailing.CONSUME, consumers.MIRROR, consumers.MODELS, consumers.TABLES),
+    ),
     CommandGroup("Check and repair consumers", (tailing.VERIFY, consumers.GAPS, consumers.SKIP, backfills.REWIND)),
     CommandGroup("Deliver the past again", (backfills.REPLAY, backfills.BOOKMARKS)),
 )

@@ -95,6 +95,11 @@ def _add_client(parser: argparse.ArgumentParser, meaning: str) -> None:
     )
 
 
+def _add_tables(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("patterns", nargs="*", metavar="DB.TABLE", help="tables to print, * allowed; default: all")
+    parser.add_argument("--refresh", action="store_true", help="read the tables from the server, and store the list")
+
+
 MIRROR = Command(
     "mirror",
     "keep DuckDB tables equal to the tables of a stream",
@@ -117,6 +122,14 @@ SKIP = Command(
     "Skip the change that a handler fails on, and record who decided this and why. The table resumes after it.",
     "binlogsync skip shop.orders CHANGE --reason 'a test order'",
     _add_skip,
+)
+TABLES = Command(
+    "tables",
+    "list the tables of a source, from which patterns of mirrors are resolved",
+    "Print the tables of the stored list, which a tail in Dagster writes, without connecting to a server. With "
+    "--refresh, read the list from the server first: tables that were dropped then disappear from it.",
+    "binlogsync tables 'shop.*' --refresh",
+    _add_tables,
 )
 GAPS = Command(
     "gaps",

@@ -3,15 +3,15 @@
 from pathlib import Path
 
 from binlogsync.settings import Settings
+from dagster_binlogsync.options import build_tail_config
 from dagster_binlogsync.tail.job import TailConfig
-from pipelines.tails import tail_config
 
 
 def test_options_of_the_tail(tmp_path: Path) -> None:
     (tmp_path / "binlogsync.toml").write_text('[tail]\ninclude = ["shop.*"]\n[dagster]\nshift_s = 1.5\n')
     settings = Settings.read(tmp_path, {"BINLOGSYNC_START": "oldest", "BINLOGSYNC_FLUSH_ROWS": "10"})
-    assert tail_config(settings) == TailConfig(start="oldest", include=["shop.*"], flush_rows=10, shift_s=1.5)
-    assert tail_config(Settings()) == TailConfig()
+    assert build_tail_config(settings) == TailConfig(start="oldest", include=["shop.*"], flush_rows=10, shift_s=1.5)
+    assert build_tail_config(Settings()) == TailConfig()
 
 
 def test_options_reach_the_library_unchanged() -> None:

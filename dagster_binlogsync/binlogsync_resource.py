@@ -1,0 +1,83 @@
+"""The resource of one source for assets that a project writes itself with `@binlogsync_assets`.
+
+@binlogsync_assets(source="main", tables=["shop.*"])
+def shop(context: dg.AssetExecutionContext, binlogsync: BinlogsyncResource):
+    yield from binlogsync.consume(context).fetch_column_metadata()
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from binlogsync.settings import Settings
+from dagster_binlogsync.asset_tables import tables_of_context
+from dagster_binlogsync.consume.config import ConsumeConfig
+from dagster_binlogsync.consume.events import BinlogsyncEventIterator
+from dagster_binlogsync.consume.run import run_consumers
+from dagster_binlogsync.consume.spec import ConsumerSpec
+from dagster_binlogsync.resource_keys import ResourceKeys, SourceResources
+from dagster_binlogsync.resources.audit import AuditLog
+from dagster_binlogsync.resources.from_settings import (
+    build_audit,
+    build_jetstream,
+    build_mysql,
+    build_positions,
+    build_warehouse,
+)
+from dagster_binlogsync.resources.jetstream import JetStream
+from dagster_binlogsync.resources.mysql import MySQLSource
+from dagster_binlogsync.resources.positions import Positions
+from dagster_binlogsync.resources.warehouse import Warehouse
+
+
+class BinlogsyncResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """One source, and all that its consumers connect to. `from_settings` makes it from the settings."""
+
+    source: str = Field(default="main", description="Name of the source.")
+    mysql: MySQLSource = Field(description="The server; mirrors read existing rows from it.")
+    jetstream: JetStream = Field(description="The stream of the changes.")
+    positions: Positions = Field(description="The position store, with the bookmarks.")
+    audit: AuditLog = Field(description="The audit log.")
+    warehouse: Warehouse = Field(description="The DuckDB file of the mirrors.")
+
+    @classmethod
+    def from_settings(cls, settings: Settings | None = None, source: str | None = None) -> "BinlogsyncResource":
+        """The resource of a source of the settings; None reads the settings, and takes the first source."""
+        settings = settings or Settings.read()
+        return cls(
+            source=settings.source(source),
+            mysql=build_mysql(settings, source),
+            jetstream=build_jetstream(settings),
+            positions=build_positions(settings),
+            audit=build_audit(settings),
+            warehouse=build_warehouse(settings),
+        )
+
+    def parts(self, keys: ResourceKeys) -> dict[str, Any]:
+        """The connections as separate resources, by key."""
+        return {
+            keys.mysql: self.mysql,
+            keys.jetstream: self.jetstream,
+            keys.positions: self.positions,
+            keys.audit: self.audit,
+            keys.warehouse: self.warehouse,
+        }
+
+    def consume(
+        self, context: dg.AssetExecutionContext, config: ConsumeConfig | None = None
+    ) -> BinlogsyncEventIterator:
+        """Consume the selected tables of the asset until no more changes arrive.
+
+        Returns an iterator of a MaterializeResult per table, with its check results; a table that is blocked only has
+        check results, and the iterator raises dg.Failure at the end.
+        """
+        tables = [table for table in tables_of_context(context) if table.key in context.selected_asset_keys]
+        consumers = [table.consumer for table in tables]
+        return BinlogsyncEventIterator(self._run(context, config or ConsumeConfig(), consumers), consumers, self)
+
+    def _run(
+        self, context: dg.AssetExecutionContext, config: ConsumeConfig, consumers: Sequence[ConsumerSpec]
+    ) -> Iterator[Any]:
+        yield from run_consumers(context, config, consumers, SourceResources(self, ResourceKeys()))

@@ -1,0 +1,149 @@
+"""Mirrors of all tables that match patterns: `mirrors("shop.*")` instead of a line per table.
+
+The tables come from the list that the tail of the source stores (binlogsync/table_list.py), so loading the definitions
+connects to no server. A table that is created later joins the list within minutes, and becomes an asset with the next
+Reload of the definitions; the check `tables_loaded` of the source counts those that wait for it.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from binlogsync.errors import ConfigError
+from binlogsync.filters import TableFilter
+from binlogsync.settings import Settings
+from binlogsync.snapshot.throttle import LoadLimits
+from binlogsync.table_list import ListedTable, TableList, load_table_list
+from binlogsync.targets.mirror_state import MirrorOptions
+from dagster_binlogsync.keys import TableName
+from dagster_binlogsync.table_asset import AssetOptions, TableAsset
+from dagster_binlogsync.tables import CLIENT_ID, mirror_table
+from dagster_binlogsync.translator import BinlogsyncTranslator
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorOptionsOfPattern:
+    """How each table of a pattern is mirrored; `mirrors` describes the fields."""
+
+    keeps: MirrorOptions = field(default_factory=MirrorOptions)
+    client_id: str = CLIENT_ID
+    options: AssetOptions | None = None
+    translator: BinlogsyncTranslator | None = None
+    load_limits: Callable[[], LoadLimits] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorPattern:
+    """Mirrors of the tables that match patterns; `mirrors` makes it. Iterating yields the mirrors.
+
+    Attributes:
+        source: name of the source.
+        include, exclude: the patterns.
+        tables: the mirrors of the tables that matched when the definitions were loaded.
+    """
+
+    source: str
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    tables: tuple[TableAsset, ...] = field(compare=False)
+
+    def __iter__(self) -> Iterator[TableAsset]:
+        return iter(self.tables)
+
+    def find_matching(self, tables: TableList) -> frozenset[tuple[str, str]]:
+        """(database, table) of the tables of the list that match."""
+        return frozenset(table.name for table in _match(tables, self.include, self.exclude))
+
+
+def mirrors(
+    *patterns: str,
+    exclude: Sequence[str] | str = (),
+    source: str | None = None,
+    deleted_at: str | None = None,
+    history: bool = False,
+    client_id: str = CLIENT_ID,
+    options: AssetOptions | None = None,
+    translator: BinlogsyncTranslator | None = None,
+) -> MirrorPattern:
+    """Mirrors of all tables of the source that match one of the patterns.
+
+    Args:
+        patterns: "database.table" with * and ?, as in BINLOGSYNC_INCLUDE ("shop.*").
+        exclude: patterns of tables to leave out.
+        source: name of the source, by default the first one.
+        deleted_at, history, client_id, options, translator: as for `mirror`, for each of the tables.
+
+    A table that has a consumer of its own (`mirror`, `table_consumer`) is not mirrored a second time. Raises
+    ConfigError.
+    """
+    settings = Settings.read()
+    source = source or settings.source()
+    kept = MirrorOptionsOfPattern(MirrorOptions(deleted_at, history), client_id, options, translator)
+    excluded = (exclude,) if isinstance(exclude, str) else tuple(exclude)
+    return resolve_pattern(load_table_list(settings.table_lists(), source), source, patterns, excluded, kept)
+
+
+def resolve_pattern(
+    tables: TableList | None,
+    source: str,
+    include: Sequence[str],
+    exclude: Sequence[str],
+    kept: MirrorOptionsOfPattern,
+) -> MirrorPattern:
+    """The pattern with the mirrors of the tables of the list; no mirrors without a list. Raises ConfigError."""
+    if not include:
+        raise ConfigError('mirrors requires a pattern, such as "shop.*"')
+    TableFilter(tuple(include), tuple(exclude))
+    found = () if tables is None else _match(tables, tuple(include), tuple(exclude))
+    made = (
+        mirror_table(
+            TableName(source, *table.name), kept.keeps, client_id=kept.client_id, options=kept.options, listed=table,
+            translator=kept.translator, load_limits=kept.load_limits,
+        )
+        for table in found
+    )  # fmt: skip
+    return MirrorPattern(source, tuple(include), tuple(exclude), tuple(made))
+
+
+def flatten_tables(values: Iterable[TableAsset | MirrorPattern]) -> tuple[TableAsset, ...]:
+    """The consumers, and those of patterns for tables that have no other one before."""
+    values = list(values)
+    own = [value for value in values if isinstance(value, TableAsset)]
+    names = {table.name for table in own}
+    for pattern in (value for value in values if isinstance(value, MirrorPattern)):
+        for table in pattern.tables:
+            if table.name not in names:
+                names.add(table.name)
+                own.append(table)
+    return tuple(own)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedTables:
+    """How many tables match the patterns of a source, and which of them await a Reload of the definitions."""
+
+    matched: int
+    awaiting: tuple[str, ...]
+
+    def __str__(self) -> str:
+        if not self.awaiting:
+            return f"all {self.matched} table(s) that match the patterns are loaded"
+        names = ", ".join(self.awaiting[:10]) + (", ..." if len(self.awaiting) > 10 else "")
+        return f"{len(self.awaiting)} of {self.matched} table(s) await a Reload of the definitions: {names}"
+
+
+def compare_tables(
+    folder: Path, source: str, patterns: Sequence[MirrorPattern], tables: Iterable[TableAsset]
+) -> LoadedTables | None:
+    """Compare the stored list with the loaded tables; None if there is no list yet. Raises ConfigError."""
+    listed = load_table_list(folder, source)
+    if listed is None:
+        return None
+    matched = frozenset[tuple[str, str]]().union(*(pattern.find_matching(listed) for pattern in patterns))
+    loaded = {(table.name.database, table.name.table) for table in tables}
+    return LoadedTables(len(matched), tuple(sorted(".".join(name) for name in matched - loaded)))
+
+
+def _match(tables: TableList, include: tuple[str, ...], exclude: tuple[str, ...]) -> list[ListedTable]:
+    wanted = TableFilter(include, exclude)
+    return [table for table in tables.tables if wanted.captures(*table.name)]
