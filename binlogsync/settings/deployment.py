@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from binlogsync.nats.client import NatsOptions
     from binlogsync.sinks.audit import AuditSink
     from binlogsync.sinks.jetstream import JetStreamOptions
+    from binlogsync.snapshot.requests import SnapshotRequests
     from binlogsync.snapshot.throttle import LoadLimits
     from binlogsync.stores import PositionStore
     from binlogsync.tail.options import TailOptions
@@ -115,6 +116,12 @@ class Settings:
             format=stream.format,
             changes_per_message=stream.changes_per_message,
         )
+
+    def snapshots(self, source: str | None = None) -> SnapshotRequests:
+        """The snapshot requests of a source; they connect at their first use."""
+        from binlogsync.snapshot.requests_nats import NatsSnapshotRequests
+
+        return NatsSnapshotRequests(self.nats(_STORE_PATIENCE_S), self.source(source))
 
     def tail(self, source: str | None = None) -> TailOptions:
         """What to tail, and how."""

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from binlogsync.cli.arguments import backfills, consumers, shell, tailing
+from binlogsync.cli.arguments import backfills, consumers, shell, snapshots, tailing
 from binlogsync.cli.arguments.command import Command, CommandGroup, common
 
 GROUPS = (
@@ -20,7 +20,7 @@ GROUPS = (
         (tailing.TAIL, tailing.CONSUME, consumers.MIRROR, consumers.MODELS, consumers.TABLES),
     ),
     CommandGroup("Check and repair consumers", (tailing.VERIFY, consumers.GAPS, consumers.SKIP, backfills.REWIND)),
-    CommandGroup("Deliver the past again", (backfills.REPLAY, backfills.BOOKMARKS)),
+    CommandGroup("Deliver the past again", (backfills.REPLAY, snapshots.SNAPSHOT, backfills.BOOKMARKS)),
 )
 EXIT_CODES = {
     0: "success, also when the reader of the output closes it",
@@ -92,4 +92,6 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parsed = parser.parse_args(arguments)
     if parsed.command == tailing.TAIL.name:
         tailing.check_tail(parser, parsed)
+    if parsed.command == snapshots.SNAPSHOT.name:
+        snapshots.check_snapshot(parser, parsed)
     return parsed

@@ -1,0 +1,91 @@
+"""`binlogsync snapshot`: has the tail publish the existing rows of tables into the stream, and controls that.
+
+The request is stored in NATS, and the tail of the source, on any machine, carries it out. Ctrl-C ends only the
+command.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable
+from contextlib import closing
+
+from binlogsync.cli.output import write_line, write_message
+from binlogsync.progress_bar import ProgressBar
+from binlogsync.settings import Settings
+from binlogsync.signals import stop_on_signals
+from binlogsync.snapshot import control
+from binlogsync.snapshot.requests import SnapshotRequests, StoredSnapshot, new_request
+
+_ACTIONS: dict[str, Callable[[SnapshotRequests, str], StoredSnapshot]] = {
+    "pause": control.pause,
+    "resume": control.resume,
+    "cancel": control.cancel,
+}
+
+
+def run(settings: Settings, arguments: Namespace) -> int:
+    """Request a snapshot and follow it, or act on one; 1 if it failed or was cancelled. Raises BinlogSyncError."""
+    source = settings.source(arguments.source)
+    with closing(settings.snapshots(source)) as requests:
+        if arguments.action is None:
+            return _request(requests, source, arguments)
+        if arguments.action == "status":
+            return _show(requests, arguments.id)
+        found = control.find_snapshot(requests, arguments.id)
+        write_line(control.describe(_ACTIONS[arguments.action](requests, found.request.id)))
+    return 0
+
+
+def _request(requests: SnapshotRequests, source: str, arguments: Namespace) -> int:
+    request = new_request(arguments.what, arguments.where, rows_per_s=arguments.rows_per_second)
+    requests.create(request)
+    write_line(request.id)
+    write_message(f"snapshot {request.id} of {', '.join(request.patterns)} requested from the tail of {source}")
+    if arguments.no_wait:
+        return 0
+    with stop_on_signals() as stop:
+        bar, last = ProgressBar(f"snapshot {request.id}:"), ""
+        for stored in control.follow(requests, request.id, stop):
+            if stored.status.state != last and stored.status.state in ("waiting", "paused"):
+                write_message(control.describe(stored))
+            last = stored.status.state
+            bar.update(control.share(stored), _progress(stored))
+        if not stored.status.has_ended:
+            bar.done(f"the tail goes on with it; see binlogsync snapshot status {request.id}")
+            return 0
+        bar.done(_progress(stored))
+    return _finish(stored)
+
+
+def _progress(stored: StoredSnapshot) -> str:
+    """The progress of the table that is being read; of the whole when none is."""
+    for name, table in zip(control.table_names(stored), stored.status.tables, strict=False):
+        if table.state == "running":
+            return f"{name}: {control.table_progress(stored, table)}"
+    return control.describe(stored).removeprefix(f"{stored.request.id} ")
+
+
+def _finish(stored: StoredSnapshot) -> int:
+    """Write what failed; the exit code."""
+    tables = zip(control.describe_tables(stored), stored.status.tables, strict=True)
+    failed = [line for line, table in tables if table.state == "failed"]
+    for line in failed:
+        write_message(line)
+    return int(stored.status.state != "done" or bool(failed))
+
+
+def _show(requests: SnapshotRequests, id: str | None) -> int:
+    if id is None:
+        stored = requests.list()
+        for each in stored:
+            write_line(control.describe(each))
+        if not stored:
+            write_message("no snapshot was requested")
+        return 0
+    found = control.find_snapshot(requests, id)
+    write_line(control.describe(found))
+    for line in control.describe_tables(found):
+        write_line(line)
+    has_failed = any(table.state == "failed" for table in found.status.tables)
+    return int(found.status.state in ("failed", "cancelled") or has_failed)
