@@ -16,6 +16,7 @@ from dagster_binlogsync.checks.streams import build_stream_checks
 from dagster_binlogsync.checks.tail_alive import build_tail_alive_check
 from dagster_binlogsync.keys import binlog_key
 from dagster_binlogsync.operations.bookmarks import build_bookmark_job
+from dagster_binlogsync.operations.snapshots import build_snapshot_job
 from dagster_binlogsync.replay.source import ReplaySource
 from dagster_binlogsync.resource_keys import ResourceKeys
 from dagster_binlogsync.sensors.bookmarks import build_bookmark_sensor
@@ -61,7 +62,11 @@ def build_tail_parts(source: str, tables: Sequence[TableAsset], options: TailCon
         *build_source_checks(source, keys),
         *build_stream_checks(source, keys),
     ]
-    jobs = [build_tail_job(source, options, keys), build_bookmark_job(ReplaySource(source, keys, tables, options))]
+    jobs = [
+        build_tail_job(source, options, keys),
+        build_snapshot_job(source, keys),
+        build_bookmark_job(ReplaySource(source, keys, tables, options)),
+    ]
     return TailParts([build_binlog_spec(source)], checks, jobs)
 
 

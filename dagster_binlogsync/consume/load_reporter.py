@@ -42,7 +42,7 @@ class LoadReporter:
             context.log.info(f"{self._name}: loaded {progress.rows:,} existing row(s) in {progress.seconds:.1f} s")
         elif self._interval.is_due():
             context.log.info(f"{self._name}: loading existing rows: {progress}")
-            context.log_event(dg.AssetObservation(self._key, metadata=_progress_metadata(progress)))
+            context.log_event(dg.AssetObservation(self._key, metadata=progress_metadata(progress)))
         return progress.is_done
 
     def metadata(self) -> dict[str, dg.MetadataValue]:
@@ -54,9 +54,9 @@ class LoadReporter:
         return shown
 
 
-def _progress_metadata(progress: ReadProgress) -> dict[str, dg.MetadataValue]:
-    """Metadata of a running load: numbers, which Dagster plots."""
-    shown = _rows_metadata(progress)
+def progress_metadata(progress: ReadProgress, what: str = "loaded") -> dict[str, dg.MetadataValue]:
+    """Metadata of a running load, or of rows that are published: numbers, which Dagster plots."""
+    shown = _rows_metadata(progress, what)
     if progress.estimate:
         estimate = max(progress.estimate, progress.rows)
         shown["rows_expected_about"] = dg.MetadataValue.int(estimate)
@@ -66,8 +66,10 @@ def _progress_metadata(progress: ReadProgress) -> dict[str, dg.MetadataValue]:
     return shown
 
 
-def _rows_metadata(progress: ReadProgress) -> dict[str, dg.MetadataValue]:
-    shown: dict[str, dg.MetadataValue] = {"loaded_rows": dg.MetadataValue.int(progress.rows)}
+def _rows_metadata(progress: ReadProgress, what: str = "loaded") -> dict[str, dg.MetadataValue]:
+    shown: dict[str, dg.MetadataValue] = {f"{what}_rows": dg.MetadataValue.int(progress.rows)}
     if progress.rate:
-        shown["load_rows_per_s"] = dg.MetadataValue.float(round(progress.rate, 1))
+        shown["load_rows_per_s" if what == "loaded" else f"{what}_rows_per_s"] = dg.MetadataValue.float(
+            round(progress.rate, 1)
+        )
     return shown

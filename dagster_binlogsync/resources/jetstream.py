@@ -13,6 +13,8 @@ from binlogsync.nats.stream import Compression
 from binlogsync.settings.model import NatsSection, StreamSection
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.sinks.jetstream.packing import Format
+from binlogsync.snapshot.requests import SnapshotRequests
+from binlogsync.snapshot.requests_nats import NatsSnapshotRequests
 from dagster_binlogsync.setting_field import setting_field
 
 
@@ -65,6 +67,13 @@ class JetStream(dg.ConfigurableResource):  # type: ignore[type-arg]
         options = NatsOptions(**self._connection(), reconnect_timeout_s=patience_s)
         with StreamReader(options, source) as reader:
             yield reader
+
+    @contextmanager
+    def snapshots(self, source: str) -> Iterator[SnapshotRequests]:
+        """The snapshot requests of a source. They connect at the first use and are closed at the end of the block."""
+        options = NatsOptions(**self._connection(), reconnect_timeout_s=self.reconnect_timeout_s)
+        with closing(NatsSnapshotRequests(options, source)) as requests:
+            yield requests
 
     def _connection(self) -> dict[str, Any]:
         return {

@@ -15,20 +15,11 @@ from binlogsync.cli.main import main
 from binlogsync.codec.subjects import stream_name
 from binlogsync.nats.client import NatsOptions
 from binlogsync.servers import NATSServer
-from binlogsync.snapshot.requests import (
-    SnapshotRequests,
-    SnapshotState,
-    SnapshotStatus,
-    StoredSnapshot,
-    TableState,
-    TableStatus,
-)
+from binlogsync.snapshot.requests import SnapshotRequests
 from binlogsync.snapshot.requests_nats import NatsSnapshotRequests
 from tests.nats_commands import ask, delete_stream
-from tests.waiting import wait_until
+from tests.snapshot.tail_stand_in import carry_out
 
-TABLES = (("shop", "orders"), ("shop", "items"))
-_TABLE_STATES: dict[str, TableState] = {"done": "done", "failed": "failed"}
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -67,31 +58,6 @@ def run(
         return code, output.out, output.err
 
     return run
-
-
-def carry_out(requests: SnapshotRequests, states: list[SnapshotState], error: str = "") -> None:
-    """Play the tail for the only waiting request: begin it, and report these states."""
-    found: list[StoredSnapshot] = []
-
-    def find() -> bool:
-        found[:] = [each for each in requests.list() if each.status.state == "waiting"]
-        return bool(found)
-
-    wait_until(find, 60.0, "a request")
-    [stored] = found
-    request = replace(stored.request, tables=TABLES, first_ordinal=7)
-    for number, state in enumerate(states, 1):
-        ends = state in ("done", "failed")
-        tables = (
-            TableStatus(state="done", rows=30, estimate=29),
-            TableStatus(state=_TABLE_STATES.get(state, "running"), rows=10 * number, estimate=50, error=error),
-        )
-        status = SnapshotStatus(
-            state=state, error=error, tables=tables, began_us=1, updated_us=1 + 1_000_000 * number, ended_us=9 * ends
-        )
-        updated = requests.update(request.id, stored.revision, status, request)
-        assert updated is not None
-        stored = updated
 
 
 def test_a_request_is_followed_to_its_end(run: Run, requests: SnapshotRequests) -> None:

@@ -45,8 +45,8 @@ def test_one_call_makes_everything(tmp_path: Path) -> None:
     dg.Definitions.validate_loadable(defs)
     found = names(defs)
     assert found["jobs"] == {
-        "tail_main", "consume_main", "verify_main", "replay_main", "bookmark_main", "rewind_main", "skip_change_main",
-        "acknowledge_gap_main", "prune_runs",
+        "tail_main", "consume_main", "verify_main", "replay_main", "bookmark_main", "snapshot_main", "rewind_main",
+        "skip_change_main", "acknowledge_gap_main", "prune_runs",
     }  # fmt: skip
     assert found["sensors"] == {"keep_main_tailed", "consume_main", "bookmarks_main"}
     assert {"mysql/main/binlog", "tables/main/shop/orders", "nats/main/shop/orders"} <= found["assets"]
@@ -118,7 +118,7 @@ def test_assets_of_a_project_consume_tables_by_a_resource() -> None:
         build_tail(binlogsync), dg.Definitions([shop], resources={"binlogsync": binlogsync, "jetstream": "theirs"})
     )
     dg.Definitions.validate_loadable(defs)
-    assert names(defs)["jobs"] == {"tail_main", "bookmark_main"}
+    assert names(defs)["jobs"] == {"tail_main", "bookmark_main", "snapshot_main"}
 
 
 def test_assets_of_a_project_are_checked_when_they_are_defined() -> None:
