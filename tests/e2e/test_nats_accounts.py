@@ -26,6 +26,8 @@ from binlogsync.nats.objects import put_object
 from binlogsync.nats.stream_status import read_stream_status
 from binlogsync.servers import NATSServer
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
+from binlogsync.snapshot.requests import new_request
+from binlogsync.snapshot.requests_nats import NatsSnapshotRequests
 from binlogsync.stores.nats import NatsPositionStore
 from tests.databases import FreshDatabase
 from tests.duck import mirror_rows
@@ -95,6 +97,9 @@ def test_the_listed_permissions_suffice(
             mysql.execute("INSERT INTO docs VALUES (1, 'small'), (2, REPEAT('large', 400000))")
             mysql.execute("UPDATE docs SET body = 'other' WHERE id = 1")
             tail.catch_up()
+    with closing(NatsSnapshotRequests(NatsOptions(url=own), SOURCE)) as requests:
+        requests.create(new_request([f"{mysql.name}.nothing"]))
+        assert len(requests.list()) == 1
     mirror(own, SOURCE, tmp_path / "w.duckdb", (mysql.name, "docs"))
     expected = [(1, "other"), (2, "large" * 400_000)]
     assert mirror_rows(tmp_path / "w.duckdb", mysql.name, "docs") == expected
