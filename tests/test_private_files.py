@@ -65,7 +65,8 @@ def test_a_duckdb_file(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "b.duckdb.tmp").is_dir()
     assert exposed(tmp_path) == []
     file.release()
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.duckdb"]
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {"b.duckdb", "b.duckdb.wal"}
+    duckdb.connect(str(file.path)).close()  # writes the log into the file
     with file.transaction() as connection:
         connection.execute("SELECT count(*) FROM t").fetchall()
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.duckdb"]

@@ -3,27 +3,27 @@
 While one process has a DuckDB file open for writing, no other process can open it, not even to read. So each
 transaction opens the file, runs and closes it. If another process has locked the file, the transaction waits until a
 timeout, then raises an error that names the file and, if DuckDB reports it, the process. Threads of this process share
-one connection and run their transactions sequentially, under the same timeout. Opening takes about 12 ms regardless of
-the file's size. Arrow data is passed in with `register`; no reference to it remains after the transaction.
+one connection and run their transactions sequentially, under the same timeout. Arrow data is passed in with `register`;
+no reference to it remains after the transaction. How a file is opened and closed: attached_file.py.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from binlogsync.errors import BinlogSyncError, SinkError
 from binlogsync.escaping import printable
-from binlogsync.private_files import FILE_MODE, FOLDER_MODE, make_file, make_folder
 from binlogsync.sql_identifiers import quote_ansi
 from binlogsync.targets import TableStore
+from binlogsync.targets.duckdb.attached_file import AttachedFile
 from binlogsync.targets.duckdb.upgrade import upgrade
 from binlogsync.waiting import RetryTimer
 
@@ -40,7 +40,9 @@ Names in MySQL have at most 64 characters, so no mirrored database has this name
 """
 
 _PID = re.compile(r"\(PID (\d+)\)")
-_RETRY_S = 0.02
+_RETRY_S = 0.01
+_PAUSE_S = 0.03
+"""How long the file stays closed for processes that poll for it."""
 _COMMAND = 100
 
 
@@ -71,13 +73,12 @@ def ensure_once(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
     return is_first
 
 
-class _SharedConnection:
-    """The connection to one file that the threads of this process share.
+class _SharedFile:
+    """The open file that the threads of this process share.
 
     Attributes:
         lock: held during a transaction.
-        connection: the open connection, or None.
-        log, spill: DuckDB's write-ahead log and its folder for temporary data, next to the file.
+        file: the file.
         keepers: ids of the DuckFile objects that keep the file open.
         waiting: number of threads that wait for `lock`.
         blocked_by: DuckDB's error while another process has locked the file.
@@ -87,9 +88,7 @@ class _SharedConnection:
 
     def __init__(self, path: Path) -> None:
         self.lock = threading.Lock()
-        self.connection: duckdb.DuckDBPyConnection | None = None
-        self.log = Path(f"{path}.wal")
-        self.spill = Path(f"{path}.tmp")
+        self.file = AttachedFile(path)
         self.keepers: set[int] = set()
         self.waiting = 0
         self.blocked_by: Exception | None = None
@@ -97,25 +96,21 @@ class _SharedConnection:
 
     def close(self) -> None:
         """Close the file for other processes; the caller holds `lock`."""
-        if self.connection is None:
+        if not self.file.is_open:
             return
-        connection, self.connection = self.connection, None
         begun = time.monotonic()
         try:
-            # Transactions that wrote nothing leave these; only this process uses them while the file is open.
-            if self.log.exists() and not self.log.stat().st_size:
-                self.log.unlink()
-            with suppress(OSError):
-                self.spill.rmdir()
-            connection.close()
+            self.file.close()
         finally:
             ended = time.monotonic()
             self.close_s = ended - begun
             was_long = begun - self.since > DuckFile.hold_s / 2
-            self.not_before = ended + 2 * _RETRY_S if was_long else 0.0  # time for processes that poll for the file
+            self.not_before = ended + _PAUSE_S if was_long else 0.0
 
 
-_SHARED: dict[str, _SharedConnection] = {}
+_SHARED: WeakValueDictionary[str, _SharedFile] = WeakValueDictionary()
+_RECENT: deque[_SharedFile] = deque(maxlen=4)
+"""Those used last: short-lived DuckFile objects of one path then share what it costs to make a connection."""
 _SHARED_GUARD = threading.Lock()
 
 
@@ -128,7 +123,7 @@ class DuckFile(TableStore):
         error: the exception class to raise when DuckDB fails.
     """
 
-    hold_s = 1.0
+    hold_s = 0.3
     longest_hold_s = 3.0
 
     def __init__(self, path: str | Path, timeout_s: float = 30.0, error: type[BinlogSyncError] = SinkError) -> None:
@@ -136,7 +131,9 @@ class DuckFile(TableStore):
         self.timeout_s = timeout_s
         self._error = error
         with _SHARED_GUARD:
-            self._shared = _SHARED.setdefault(str(self.path), _SharedConnection(self.path))
+            shared = _SHARED.get(str(self.path)) or _SharedFile(self.path)
+            self._shared = _SHARED[str(self.path)] = shared
+            _RECENT.append(shared)
 
     @property
     def address(self) -> str:
@@ -147,9 +144,9 @@ class DuckFile(TableStore):
     def transaction(self, *, keep_open: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
         """One transaction: committed at the end of the block and durable then, or rolled back if the block raises.
 
-        With `keep_open` the file stays open after the transaction, until it has been open for `hold_s`: closing writes
-        every changed block, so the next transactions share that cost. Where closing is slow, the file stays open up to
-        `longest_hold_s`, so that closing takes at most a fifth of the time. The caller must call `release` afterwards.
+        With `keep_open` the file stays open after the transaction, until it has been open for `hold_s`, so that the
+        next transactions share the cost of opening. After a long checkpoint, the file stays open up to
+        `longest_hold_s`. The caller must call `release` afterwards.
         Exceptions of DuckDB are raised as `error`.
         """
         import duckdb
@@ -157,8 +154,8 @@ class DuckFile(TableStore):
         shared = self._acquire_lock()
         is_done = False
         try:
-            with self._open().cursor() as connection:
-                make_file(shared.log)  # DuckDB would create it with permissions of the umask
+            self._open()
+            with shared.file.cursor() as connection:
                 _ENSURED[id(connection)] = set()
                 try:
                     connection.begin()
@@ -168,6 +165,7 @@ class DuckFile(TableStore):
                     del _ENSURED[id(connection)]
             is_done = True
         except duckdb.Error as error:
+            shared.file.discard()
             raise self._error(f"{self.path}: DuckDB rejected the transaction, nothing was stored: {error}") from error
         finally:
             (shared.keepers.add if keep_open and is_done else shared.keepers.discard)(id(self))
@@ -197,7 +195,7 @@ class DuckFile(TableStore):
     @property
     def is_open(self) -> bool:
         """True while this object keeps the file open."""
-        return id(self) in self._shared.keepers and self._shared.connection is not None
+        return id(self) in self._shared.keepers and self._shared.file.is_open
 
     def _stays_open(self) -> bool:
         """Whether the file stays open after a transaction: for keepers and waiting threads, for a limited time."""
@@ -205,7 +203,7 @@ class DuckFile(TableStore):
         hold_s = max(self.hold_s, min(4 * shared.close_s, self.longest_hold_s))
         return (bool(shared.keepers) or shared.waiting > 0) and time.monotonic() - shared.since < hold_s
 
-    def _acquire_lock(self) -> _SharedConnection:
+    def _acquire_lock(self) -> _SharedFile:
         shared = self._shared
         with _SHARED_GUARD:
             shared.waiting += 1
@@ -222,34 +220,28 @@ class DuckFile(TableStore):
                 shared.waiting -= 1
         return shared
 
-    def _open(self) -> duckdb.DuckDBPyConnection:
-        """The open connection, or a new one; waits until the timeout if another process has locked the file."""
+    def _open(self) -> None:
+        """Open the file if it is not open; waits until the timeout if another process has locked it."""
         shared = self._shared
-        if shared.connection is None:
+        if not shared.file.is_open:
             timer = RetryTimer(self.timeout_s, _RETRY_S)
             time.sleep(max(0.0, shared.not_before - time.monotonic()))
             try:
-                shared.connection = self._connect(timer)
+                self._attach(timer)
             finally:
                 shared.blocked_by = None
             shared.since = time.monotonic()
-        return shared.connection
 
-    def _connect(self, timer: RetryTimer) -> duckdb.DuckDBPyConnection:
+    def _attach(self, timer: RetryTimer) -> None:
         """Open the file, waiting for a lock until the time limit."""
         import duckdb
 
+        file = self._shared.file
         while True:
             try:
-                make_folder(self.path.parent)
-                if not self.path.exists():
-                    self._create()
-                connection = duckdb.connect(str(self.path))
-                make_file(self._shared.log)
-                self._shared.spill.mkdir(FOLDER_MODE, exist_ok=True)
-                connection.execute("SET checkpoint_threshold = '256MB'")
-                upgrade(connection, META_SCHEMA)
-                return connection
+                if file.open():
+                    self._upgrade(file)
+                return
             except (duckdb.Error, OSError) as error:
                 if not _is_locked(error):
                     raise self._error(f"DuckDB cannot open {self.path}: {error}") from error
@@ -258,16 +250,13 @@ class DuckFile(TableStore):
                 self._shared.blocked_by = error
             timer.pause()
 
-    def _create(self) -> None:
-        """Create the file with access for its owner only: DuckDB uses the umask, and cannot open an empty file."""
-        import duckdb
-
-        with TemporaryDirectory(prefix=f".{self.path.name}-", dir=self.path.parent) as folder:
-            temporary = Path(folder) / self.path.name
-            duckdb.connect(str(temporary)).close()
-            temporary.chmod(FILE_MODE)
-            with suppress(FileExistsError):
-                os.link(temporary, self.path)
+    def _upgrade(self, file: AttachedFile) -> None:
+        try:
+            with file.cursor() as connection:
+                upgrade(connection, META_SCHEMA)
+        except BaseException:
+            file.discard()
+            raise
 
     def _locked_message(self, error: Exception) -> str:
         match = _PID.search(str(error))
@@ -289,6 +278,6 @@ def _process(pid: str) -> str:
 
 
 def _is_locked(error: Exception) -> bool:
-    """True when another process, or a connection of this process with other settings, has the file open."""
+    """True when another process, or another connection of this process, has the file open."""
     text = str(error)
-    return "Could not set lock" in text or "different configuration" in text
+    return "Could not set lock" in text or "Unique file handle conflict" in text

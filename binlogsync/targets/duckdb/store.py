@@ -14,13 +14,17 @@ class DuckStore(DuckFile):
     """A DuckDB file with tables and progress; the arguments are those of DuckFile."""
 
     @property
-    def version(self) -> tuple[int, int, int] | None:
-        """See TableStore, also for the other methods."""
+    def version(self) -> tuple[tuple[int, int, int], ...] | None:
+        """See TableStore, also for the other methods. Changes are in the file or in the log beside it."""
         try:
             found = self.path.stat()
         except FileNotFoundError:
             return None
-        return found.st_ino, found.st_mtime_ns, found.st_size
+        try:
+            log = Path(f"{self.path}.wal").stat()
+        except FileNotFoundError:
+            log = None
+        return tuple((each.st_ino, each.st_mtime_ns, each.st_size) for each in (found, log) if each is not None)
 
     def another(self) -> DuckStore:
         return DuckStore(self.path, self.timeout_s, self._error)

@@ -33,21 +33,20 @@ def upgrade(connection: duckdb.DuckDBPyConnection, schema: str) -> None:
     state = [name for name in _STATE_TABLES if name in old]
     if not state or any(at == schema for at, _, _ in found):
         return
-    with connection.cursor() as cursor:
-        cursor.begin()
-        (catalog,) = cursor.execute("SELECT current_database()").fetchone() or ("",)
-        mirrored = (
-            _find_mirrored_tables(cursor, quote_ansi(catalog, _OLD_SCHEMA, "mirrors")) if "mirrors" in old else set()
-        )
-        cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_ansi(catalog, schema)}")
-        for name in state:
-            if name not in mirrored:
-                _move(cursor, old[name], (catalog, _OLD_SCHEMA, name), (catalog, schema, name))
-        for name in old:
-            if name.startswith("verification") and name not in mirrored:  # requests are created again
-                cursor.execute(f"DROP TABLE {quote_ansi(catalog, _OLD_SCHEMA, name)}")
-        _mark_replays(cursor, catalog, schema)
-        cursor.commit()
+    connection.begin()
+    (catalog,) = connection.execute("SELECT current_database()").fetchone() or ("",)
+    mirrored = (
+        _find_mirrored_tables(connection, quote_ansi(catalog, _OLD_SCHEMA, "mirrors")) if "mirrors" in old else set()
+    )
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_ansi(catalog, schema)}")
+    for name in state:
+        if name not in mirrored:
+            _move(connection, old[name], (catalog, _OLD_SCHEMA, name), (catalog, schema, name))
+    for name in old:
+        if name.startswith("verification") and name not in mirrored:  # requests are created again
+            connection.execute(f"DROP TABLE {quote_ansi(catalog, _OLD_SCHEMA, name)}")
+    _mark_replays(connection, catalog, schema)
+    connection.commit()
 
 
 def _find_mirrored_tables(cursor: duckdb.DuckDBPyConnection, mirrors: str) -> set[str]:
