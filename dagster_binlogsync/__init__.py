@@ -21,6 +21,7 @@ from dagster_shared.libraries import DagsterLibraryRegistry
 
 from dagster_binlogsync.asset_decorator import binlogsync_assets
 from dagster_binlogsync.binlogsync_resource import BinlogsyncResource
+from dagster_binlogsync.component.component import BinlogSyncComponent
 from dagster_binlogsync.consume.config import ConsumeConfig, ContinuousConfig
 from dagster_binlogsync.definitions import build_definitions
 from dagster_binlogsync.mirror_patterns import MirrorPattern, mirrors
@@ -33,6 +34,7 @@ from dagster_binlogsync.translator import AssetOptions, BinlogsyncTableProps, Bi
 
 __all__ = [
     "AssetOptions",
+    "BinlogSyncComponent",
     "BinlogsyncResource",
     "BinlogsyncTableProps",
     "BinlogsyncTranslator",

@@ -8,7 +8,7 @@ The DuckDB file deliberately has no Dagster pool: a run holds its slot until it 
 for up to an hour. Instead, runs open the file for one short transaction at a time (binlogsync/targets/duckdb/file.py).
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import dagster as dg
@@ -20,9 +20,14 @@ from dagster_binlogsync.consume.run_coordination import tag_code
 from dagster_binlogsync.consume.spec import ConsumerSpec
 from dagster_binlogsync.keys import consume_job_name, consumers_key, continuous_job_name, safe_part
 from dagster_binlogsync.one_op_job import build_job
-from dagster_binlogsync.resource_keys import ResourceKeys
+from dagster_binlogsync.resource_keys import ResourceKeys, SourceResources
 from dagster_binlogsync.table_asset import TableAsset
 from dagster_binlogsync.tags import CONSUMER_TAG, CONTINUOUS_TAG
+
+RunConsumers = Callable[
+    [dg.AssetExecutionContext, ConsumeConfig, Sequence[ConsumerSpec], SourceResources], Iterator[ConsumerEvent]
+]
+"""Consumes tables in a run: yields their materializations and check results."""
 
 
 def build_consumers_asset(
@@ -31,11 +36,13 @@ def build_consumers_asset(
     tables: Sequence[TableAsset],
     code: str = "",
     uncaptured: Collection[dg.AssetKey] = (),
+    execute: RunConsumers = run_consumers,
 ) -> dg.AssetsDefinition:
     """The multi-asset that consumes any subset of the tables of a source, in up to `max_workers` threads.
 
     `code` is the version of the handlers' code. Only mirrors connect to the server, to read their tables. A run logs a
-    warning for each mirror of `uncaptured`, whose tables the tail does not capture.
+    warning for each mirror of `uncaptured`, whose tables the tail does not capture. `execute` consumes the
+    selected tables.
     """
     by_key = {table.key: table.consumer for table in tables}
     bookmark_resources = {"positions"} if any(table.consumer.start != "all" for table in tables) else set()
@@ -56,7 +63,7 @@ def build_consumers_asset(
                 f"{name} is not captured by the tail of {source}, so its mirror will not change after it is loaded; "
                 "capture the table (BINLOGSYNC_INCLUDE, BINLOGSYNC_EXCLUDE), or remove the mirror"
             )
-        yield from run_consumers(context, config, selected, keys.find(context))
+        yield from execute(context, config, selected, keys.find(context))
 
     return _consume
 

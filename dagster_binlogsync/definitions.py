@@ -1,7 +1,7 @@
 """Assembles the Definitions of any number of sources: tail job, binlog asset, consumers, checks, replays and jobs.
 
 `build_definitions` makes all of them from settings and consumers, `build_tail` only the tail of one source, and
-`assemble_definitions` lets the caller choose resources, sensors and schedules. None of them sets an executor, because
+`assemble_definitions` lets the caller choose resources and sensors. None of them sets an executor, because
 `Definitions.merge` allows one per project, and all names contain the source, so their results can be merged.
 """
 
@@ -17,7 +17,9 @@ from binlogsync.settings import Settings
 from dagster_binlogsync.checks.mirrors import build_mirror_checks, build_verify_job
 from dagster_binlogsync.checks.row_count import build_row_count_checks
 from dagster_binlogsync.consume.config import ContinuousConfig
+from dagster_binlogsync.consume.run import run_consumers
 from dagster_binlogsync.consumers_asset import (
+    RunConsumers,
     build_consume_job,
     build_consumers_asset,
     build_consumers_spec,
@@ -25,7 +27,6 @@ from dagster_binlogsync.consumers_asset import (
 )
 from dagster_binlogsync.discovery import ConsumerDefinitions, collect_definitions, find_definitions, find_uncaptured
 from dagster_binlogsync.operations.decisions import build_acknowledge_job, build_skip_job
-from dagster_binlogsync.operations.maintenance import build_prune_schedule, prune_job
 from dagster_binlogsync.operations.rewinds import build_rewind_job
 from dagster_binlogsync.options import build_continuous_config, build_tail_config
 from dagster_binlogsync.replay.replays import build_replay_asset, build_replay_job
@@ -59,7 +60,7 @@ def build_definitions(
             contain them, or what `find_definitions` found.
         tail: defaults of the options of the tails; None for those of the settings.
         continuous: options of continuous runs of consumers; None for those of the settings.
-        running: whether sensors and schedules are on by default; None for the setting.
+        running: whether sensors are on by default; None for the setting.
         keys: keys of the resources of each source; None for keys that contain the source.
         resources: the resources by key; None for those of the settings.
         sensors: the sensors; None for all of them.
@@ -87,7 +88,6 @@ def build_definitions(
         resources=build_resources(settings, keys) if resources is None else resources,
         continuous=continuous,
         sensors=sensors,
-        schedules=[build_prune_schedule(running=running)],
         replay_assets=replay_assets,
     )
 
@@ -100,8 +100,8 @@ def assemble_definitions(
     resources: Mapping[str, Any],
     continuous: ContinuousConfig | None = None,
     sensors: Sequence[dg.SensorDefinition] = (),
-    schedules: Sequence[dg.ScheduleDefinition] = (),
     replay_assets: bool = True,
+    execute: RunConsumers = run_consumers,
 ) -> dg.Definitions:
     """Build the definitions of sources and consumers.
 
@@ -111,8 +111,9 @@ def assemble_definitions(
         options: defaults of the tails; the Launchpad shows and overrides them.
         resources: the resources by key.
         continuous: options of continuous runs of consumers; None if consumers run on a backlog.
-        sensors, schedules: those of the deployment.
+        sensors: those of the deployment.
         replay_assets: whether each table has a replay asset.
+        execute: consumes the selected tables in a run.
 
     Raises ConfigError for a consumer of a source that is not in `sources`.
     """
@@ -121,7 +122,7 @@ def assemble_definitions(
             raise ConfigError(f"{name} is consumed from source {name.source!r}, which is not in BINLOGSYNC_SOURCE")
     assets: list[Any] = [*consumers.assets]
     checks: list[Any] = [*consumers.checks]
-    jobs: list[Any] = [prune_job]
+    jobs: list[Any] = []
     for source, keys in sources.items():
         tables, patterns = consumers.of(source), consumers.patterns_of(source)
         parts = build_tail_parts(source, tables, options, keys)
@@ -135,7 +136,7 @@ def assemble_definitions(
             checks.append(build_tables_check(source, patterns, tables, Path(options.table_lists)))
         if tables:
             uncaptured = find_uncaptured(tables, options)
-            assets.append(build_consumers_asset(source, keys, tables, consumers.code, uncaptured=uncaptured))
+            assets.append(build_consumers_asset(source, keys, tables, consumers.code, uncaptured, execute))
             jobs += [build_consume_job(source, tables), build_skip_job(source, tables, keys)]
             jobs.append(build_acknowledge_job(source, tables, keys))
             if continuous is not None:
@@ -144,9 +145,7 @@ def assemble_definitions(
         past = ReplaySource(source, keys, tables, options)
         assets += [build_replay_asset(past, table) for table in tables if replay_assets]
         jobs += [build_replay_job(past), build_rewind_job(past)]
-    return dg.Definitions(
-        assets=assets, asset_checks=checks, jobs=jobs, sensors=sensors, schedules=schedules, resources=resources
-    )
+    return dg.Definitions(assets=assets, asset_checks=checks, jobs=jobs, sensors=sensors, resources=resources)
 
 
 def build_source_sensors(

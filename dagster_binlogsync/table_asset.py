@@ -24,6 +24,7 @@ class TableAsset:
         is_mirror: whether the target is a mirror, not a handler.
         spec: asset spec of the consumer.
         listed: columns and comments of the table; None if they are not known.
+        description: the default description.
     """
 
     consumer: ConsumerSpec
@@ -31,6 +32,7 @@ class TableAsset:
     is_mirror: bool
     spec: dg.AssetSpec = field(compare=False)
     listed: ListedTable | None = field(default=None, compare=False)
+    description: str | None = None
 
     @classmethod
     def build(
@@ -40,23 +42,25 @@ class TableAsset:
         *,
         is_mirror: bool,
         listed: ListedTable | None = None,
+        description: str | None = None,
         translator: BinlogsyncTranslator | None = None,
     ) -> "TableAsset":
         """The consumer with the asset spec that the translator gives it."""
         name = consumer.name
-        description = _describe(name, listed) if is_mirror else None
+        description = description or (_describe(name, listed) if is_mirror else None)
         props = BinlogsyncTableProps(name, is_mirror, options, description, consumer.shows, listed)
         spec = (translator or BinlogsyncTranslator()).get_asset_spec(props)
         if [dep.asset_key for dep in spec.deps] != [name.stream_key]:
             others = [dep for dep in spec.deps if dep.asset_key != name.stream_key]
             spec = spec.replace_attributes(deps=[name.stream_key, *others])
-        return cls(replace(consumer, key=spec.key, listed=listed), options, is_mirror, spec, listed)
+        return cls(replace(consumer, key=spec.key, listed=listed), options, is_mirror, spec, listed, description)
 
     def translate(self, translator: BinlogsyncTranslator) -> "TableAsset":
         """The same consumer with the asset spec of another translator."""
         return self.build(
-            self.consumer, self.options, is_mirror=self.is_mirror, listed=self.listed, translator=translator
-        )
+            self.consumer, self.options, is_mirror=self.is_mirror, listed=self.listed, description=self.description,
+            translator=translator,
+        )  # fmt: skip
 
     @property
     def name(self) -> TableName:

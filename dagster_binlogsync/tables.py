@@ -167,14 +167,17 @@ def table_consumer(
         if table is None and model is None:
             raise ConfigError('without a model, table="database.table" is required')
         name = TableName.parse(table or table_name(model), source or default_source())  # type: ignore[arg-type]
-        shown = options or AssetOptions(description=(handler.__doc__ or "").strip() or None)
+        shown = options or AssetOptions()
         Handler(model, handler, "unused")  # reports an invalid model or handler now, not in the first run
 
         def target(path: str, mysql: MySQLConfig) -> Target:
             return Handler(model, handler, path, retry)
 
         consumer = ConsumerSpec(name, client_id, target, shown.shows, start=check_start(start))
-        return TableAsset.build(consumer, shown, is_mirror=False, listed=find_listed(name), translator=translator)
+        description = (handler.__doc__ or "").strip() or None
+        return TableAsset.build(
+            consumer, shown, is_mirror=False, listed=find_listed(name), description=description, translator=translator
+        )
 
     return make if handler is None else make(handler)
 

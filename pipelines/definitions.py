@@ -12,6 +12,7 @@ from binlogsync.settings import Settings
 from dagster_binlogsync.consume.config import ContinuousConfig
 from dagster_binlogsync.definitions import build_definitions
 from dagster_binlogsync.discovery import ConsumerDefinitions, find_definitions
+from dagster_binlogsync.operations.maintenance import build_prune_schedule, prune_job
 from dagster_binlogsync.options import build_continuous_config, build_tail_config
 from dagster_binlogsync.tail.job import TailConfig
 from resources.connections import configured_resources, resource_keys
@@ -40,8 +41,11 @@ def build_deployment(
         resources=configured_resources(settings),
         sensors=build_sensors(settings, consumers, options, continuous, running=running),
     )
-    # Runs of one step start faster without a process per step. A library leaves this choice to the project.
-    return dg.Definitions.merge(built, dg.Definitions(executor=dg.in_process_executor))
+    # A library leaves these to the project. Runs of one step start faster without a process per step.
+    own = dg.Definitions(
+        jobs=[prune_job], schedules=[build_prune_schedule(running=running)], executor=dg.in_process_executor
+    )
+    return dg.Definitions.merge(built, own)
 
 
 def build_sensors(

@@ -3,13 +3,12 @@
 Dagster never deletes runs, and its default SQLite storage keeps a file of 140 kB for each. `prune_runs` deletes ended
 runs that are older than `keep_days`: the run, its events, its event file and its compute logs. The newest runs of each
 tail and consumer are kept regardless of their age: the UI shows their last position and materialization, and the tail
-sensor decides by them.
+sensor decides by them. It deletes runs of all jobs of the Dagster instance, so `build_definitions` leaves it out.
 """
 
 import time
 from collections import Counter
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 
 import dagster as dg
@@ -48,9 +47,8 @@ def prune_job() -> None:
     prune_op()
 
 
-@cache
 def build_prune_schedule(*, running: bool = False) -> dg.ScheduleDefinition:
-    """The schedule `prune_runs_nightly`: one object for all sources, since `Definitions.merge` compares by identity."""
+    """The schedule `prune_runs_nightly`."""
     status = dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED
     return dg.ScheduleDefinition(
         name="prune_runs_nightly",

@@ -1,4 +1,4 @@
-"""Detects that the `dagster dev` that started this run has ended.
+"""Detects that the `dagster dev` or `dg dev` that started this run has ended.
 
 SIGTERM to `dagster dev` ends its web server and daemon, but not its runs, which then continue unmonitored. A tail
 stops in this case. In production, code servers are started separately and runs have no `dagster dev` among
@@ -64,7 +64,8 @@ def _children(pid: int) -> list[int]:
 
 def _is_dagster_dev(pid: int) -> bool:
     words = _words(pid)
-    return any(Path(word).name == "dagster" and after == "dev" for word, after in zip(words, words[1:], strict=False))
+    pairs = zip(words, words[1:], strict=False)
+    return any(Path(word).name in ("dagster", "dg") and after == "dev" for word, after in pairs)
 
 
 def _words(pid: int) -> list[str]:

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from dagster_binlogsync.tail.dev_process import GONE_S, DevProcesses
 from tests.waiting import wait_until
 
@@ -28,9 +30,10 @@ print("gone", flush=True)
 """
 
 
-def test_a_run_detects_that_dev_and_its_daemon_have_ended() -> None:
+@pytest.mark.parametrize("program", ["dagster", "dg"])
+def test_a_run_detects_that_dev_and_its_daemon_have_ended(program: str) -> None:
     """After a kill of `dagster dev` its daemon still runs; in this test the daemon ends when its stdin is closed."""
-    command = [sys.executable, "-c", DEV, CODE_SERVER, RUN, "dagster", "dev"]
+    command = [sys.executable, "-c", DEV, CODE_SERVER, RUN, program, "dev"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stdout is not None
         number, _, watched = process.stdout.readline().partition(" ")

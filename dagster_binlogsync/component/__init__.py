@@ -1,0 +1,1 @@
+"""The component `BinlogSyncComponent`: CDC of one source as YAML, for projects of `dg`."""

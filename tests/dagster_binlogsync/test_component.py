@@ -1,0 +1,223 @@
+"""The component in YAML: connections, tables, handlers, translation and state, loaded by Dagster's own loader."""
+
+import traceback
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.remote_representation.external_data import RepositorySnap
+from dagster.components.core.component_tree import ComponentTree
+from dagster.components.testing.utils import DefsFolderSandbox, create_defs_folder_sandbox
+
+from binlogsync.errors import ConfigError
+from binlogsync.table_list import ListedColumn, ListedTable, TableList, save_table_list
+from dagster_binlogsync import BinlogSyncComponent
+from dagster_binlogsync.component.connections import MySQLConnection
+from dagster_binlogsync.component.table_entries import TableEntry, find_model
+
+# Dagster's loader of YAML calls a function that pydantic deprecated, and uses features of its own that are in beta.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`parse_obj_as` is deprecated"),
+    pytest.mark.filterwarnings("ignore::dagster.BetaWarning"),
+]
+
+TYPE = "dagster_binlogsync.BinlogSyncComponent"
+HANDLERS = '''
+from dataclasses import dataclass
+
+import pandas
+
+from binlogsync import Change
+from dagster_binlogsync import table_consumer
+
+
+@dataclass(frozen=True)
+class Hole:
+    id: int
+
+
+def on_hole(change: Change[Hole]) -> None:
+    """Handles holes."""
+
+
+def on_frames(frame: pandas.DataFrame) -> None: ...
+
+
+items = table_consumer(Hole, lambda change: None, table="shop.items", source="main")
+'''
+
+
+@pytest.fixture
+def sandbox() -> Iterator[DefsFolderSandbox]:
+    with create_defs_folder_sandbox() as made:
+        yield made
+
+
+def load(sandbox: DefsFolderSandbox, *instances: dict[str, Any]) -> dg.Definitions:
+    for number, attributes in enumerate(instances):
+        contents = {"type": TYPE, "attributes": attributes}
+        sandbox.scaffold_component(BinlogSyncComponent, f"cdc{number}", defs_yaml_contents=contents)
+    with sandbox.build_all_defs() as defs:
+        dg.Definitions.validate_loadable(defs)
+        return defs
+
+
+def attributes(**more: Any) -> dict[str, Any]:
+    mysql = {"host": "db.example.com", "password": "{{ secret('MYSQL_PASSWORD') }}"}
+    return {"source": "main", "mysql": mysql, "tables": ["shop.orders"], **more}
+
+
+def keys_of(defs: dg.Definitions) -> set[str]:
+    keys = defs.resolve_asset_graph().get_all_asset_keys()
+    return {key.to_user_string() for key in keys if key.path[0] not in ("mysql", "nats")}
+
+
+def spec_of(defs: dg.Definitions, key: str) -> dg.AssetSpec:
+    return next(spec for spec in defs.resolve_all_asset_specs() if spec.key.to_user_string() == key)
+
+
+def write_list(folder: Path, read_at: datetime, *names: str) -> None:
+    tables = [ListedTable("shop", name, (ListedColumn("id", "int"),)) for name in names]
+    save_table_list(folder, TableList("main", read_at, tuple(tables)))
+
+
+def test_the_definitions_of_a_source_come_from_yaml(sandbox: DefsFolderSandbox) -> None:
+    defs = load(sandbox, attributes(sensors="running", tail={"start": "oldest", "shift_s": 60}, exclude=["shop.x"]))
+    assert keys_of(defs) == {"tables/main/shop/orders"}
+    assert defs.resolve_sensor_def("consume_main").default_status == dg.DefaultSensorStatus.RUNNING
+    config = defs.resolve_job_def("tail_main").run_config["ops"]["tail_main_binlog"]["config"]  # type: ignore[index]
+    assert (config["start"], config["shift_s"], config["include"], config["exclude"]) == (
+        "oldest", 60.0, ["shop.orders"], ["shop.x"],
+    )  # fmt: skip
+    warehouse = defs.resources["binlogsync_main_warehouse"]  # type: ignore[index]
+    assert Path(warehouse.path) == sandbox.project_root / ".binlogsync" / "warehouse.duckdb"
+    assert defs.executor is None
+
+
+def test_secrets_are_stored_as_names(sandbox: DefsFolderSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MYSQL_PASSWORD", "hunter2")
+    monkeypatch.setenv("REDIS", "hunter3")
+    positions = {"store": "redis", "host": "r", "password": "{{ secret('REDIS') }}"}
+    defs = load(sandbox, attributes(positions=positions, nats={"url": "nats://n:1", "token": "{{ secret('REDIS') }}"}))
+    stored = dg.serialize_value(RepositorySnap.from_def(defs.get_repository_def()))
+    assert "MYSQL_PASSWORD" in stored
+    assert "hunter" not in stored
+    resources = {key: defs.resources[f"binlogsync_main_{key}"] for key in ("mysql", "positions", "jetstream")}  # type: ignore[index]
+    with dg.build_resources(resources) as made:
+        assert made.mysql.config("main").password == "hunter2"
+        assert made.positions.backend.password == "hunter3"
+        assert made.jetstream.token == "hunter3"
+
+
+def test_several_instances_are_separate(sandbox: DefsFolderSandbox) -> None:
+    defs = load(sandbox, attributes(), attributes(source="eu-west", consume="continuous"))
+    assert keys_of(defs) == {
+        "tables/main/shop/orders", "tables/eu_west/shop/orders", "tables/eu_west/consumers",
+    }  # fmt: skip
+    assert defs.resolve_sensor_def("keep_eu_west_consumed").name
+
+
+def test_tables_have_handlers_and_options(sandbox: DefsFolderSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(sandbox.project_root)
+    (sandbox.project_root / "their_handlers.py").write_text(HANDLERS)
+    tables = [
+        {"table": "shop.orders", "deleted_at": "gone", "group": "sales", "owners": ["team:sales"], "tags": {"a": "b"}},
+        {"table": "shop.holes", "handler": "their_handlers.on_hole", "start": "new"},
+        {"table": "shop.frames", "handler": "their_handlers.on_frames"},
+        {"table": "shop.items", "handler": "their_handlers.items"},
+    ]
+    defs = load(sandbox, attributes(tables=tables, replay_assets=True))
+    names = ("orders", "holes", "frames", "items")
+    assert keys_of(defs) == {f"{kind}/main/shop/{name}" for kind in ("tables", "replay") for name in names}
+    orders, holes = (spec_of(defs, f"tables/main/shop/{name}") for name in ("orders", "holes"))
+    assert (orders.group_name, list(orders.owners), orders.tags["a"]) == ("sales", ["team:sales"], "b")
+    assert (holes.kinds, holes.description) == ({"python"}, "Handles holes.")
+
+
+def test_translation_changes_the_specs(sandbox: DefsFolderSandbox) -> None:
+    translation = {
+        "key": "{{ table.database }}/{{ table.table }}",
+        "group_name": "{{ table.source }}",
+        "metadata": {"mirror": "{{ props.is_mirror }}"},
+    }
+    defs = load(sandbox, attributes(translation=translation))
+    spec = spec_of(defs, "shop/orders")
+    assert spec.group_name == "main"
+    assert spec.metadata["mirror"] == dg.MetadataValue.bool(True) or spec.metadata["mirror"] is True
+    assert spec.metadata["dagster/table_name"] == "shop.orders"
+
+
+def test_a_pattern_is_resolved_from_the_list_of_the_tail(sandbox: DefsFolderSandbox) -> None:
+    pattern = attributes(tables=["shop.*"], exclude=["shop.tmp_*"])
+    assert keys_of(load(sandbox, pattern)) == set()
+    write_list(sandbox.project_root / ".binlogsync" / "tables", datetime.now(UTC), "orders", "tmp_1")
+    defs = load(sandbox, pattern)
+    assert keys_of(defs) == {"tables/main/shop/orders"}
+    assert "dagster/column_schema" in spec_of(defs, "tables/main/shop/orders").metadata
+
+
+def test_the_newer_of_list_and_state_counts(tmp_path: Path) -> None:
+    component = BinlogSyncComponent(source="main", mysql=MySQLConnection())
+    component.folder = tmp_path
+    state = tmp_path / "state"
+    for day, of_tail, of_state in ((2, 1, 2), (3, 3, 2)):
+        write_list(tmp_path / ".binlogsync" / "tables", datetime(2026, 1, of_tail, tzinfo=UTC), f"tail{of_tail}")
+        tables = (ListedTable("shop", f"state{of_state}"),)
+        state.write_text(TableList("main", datetime(2026, 1, of_state, tzinfo=UTC), tables).to_json())
+        found = component.find_list(state)
+        assert found is not None
+        assert found.read_at.day == day
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"table": ["shop.orders"]}, "table"),
+        ({"tables": [{"tabel": "shop.orders"}]}, "tabel"),
+        ({"tables": [{"table": "shop.orders", "handler": "no.such.function"}]}, "cannot be imported"),
+        ({"tables": ["orders"]}, "database.table"),
+        ({"source": "Not a name"}, "source"),
+        ({"positions": {"store": "paper"}}, "use sqlite, redis or nats"),
+    ],
+)
+def test_mistakes_are_errors_that_name_them(sandbox: DefsFolderSandbox, wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(Exception, match=".*") as caught:
+        load(sandbox, attributes(**wrong))
+    assert message in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_subclass_overrides_specs_and_execution() -> None:
+    class Own(BinlogSyncComponent):
+        """A component of a project."""
+
+        def get_asset_spec(self, props: Any) -> dg.AssetSpec:
+            return super().get_asset_spec(props).replace_attributes(group_name="own")
+
+        def execute(self, context: Any, config: Any, consumers: Any, resources: Any) -> Any:
+            for consumer in consumers:
+                yield dg.MaterializeResult(consumer.asset_key, metadata={"source": resources.mysql.host})
+
+    component = Own(
+        source="main", mysql=MySQLConnection(host="db.example.com"), tables=[TableEntry(table="shop.orders")]
+    )
+    defs = component.build_defs(ComponentTree.for_test().load_context)
+    assert spec_of(defs, "tables/main/shop/orders").group_name == "own"
+    done = dg.materialize(
+        [defs.resolve_assets_def(dg.AssetKey(["tables", "main", "shop", "orders"]))], raise_on_error=False
+    )
+    [event] = done.get_asset_materialization_events()
+    assert event.materialization.metadata["source"].value == "db.example.com"
+
+
+def test_the_model_of_a_handler_is_that_of_its_annotation() -> None:
+    def plain(change): ...  # type: ignore[no-untyped-def]
+
+    assert find_model(plain) is None
+
+
+def test_errors_are_of_the_library() -> None:
+    with pytest.raises(ConfigError):
+        BinlogSyncComponent(source="Not a name", mysql=MySQLConnection())
