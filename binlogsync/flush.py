@@ -9,7 +9,7 @@ is of another server, the GTIDs decide instead.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -19,11 +19,11 @@ from binlogsync.position import BinlogPosition, Checkpoint, EventPosition, GtidS
 from binlogsync.position_masks import changes_after
 from binlogsync.position_order import PositionOrder, compare, compare_or_raise
 
-__all__ = ["Flush", "FlushReason", "TransactionRun", "SchemaChange"]
+__all__ = ["Flush", "FlushReason", "SnapshotProgress", "TransactionRun", "SchemaChange"]
 
 _UUID_LENGTH = 36
 
-FlushReason = Literal["interval", "rows", "bytes", "eager", "rotation", "schema", "idle", "stop", "gap"]
+FlushReason = Literal["interval", "rows", "bytes", "eager", "rotation", "schema", "idle", "stop", "gap", "snapshot"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,19 @@ class TransactionRun:
 
 
 @dataclass(frozen=True, slots=True)
+class SnapshotProgress:
+    """Progress of an incremental snapshot, which a stream stores with the changes (codec/snapshot_state.py).
+
+    Attributes:
+        text: after the whole flush.
+        after: returns the text after the first n rows of the flush, for a flush with rows of the snapshot; else None.
+    """
+
+    text: str
+    after: Callable[[int], str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Flush:
     """Changes in binlog order (merge the batches by `seq`) and the checkpoint after the last of them.
 
@@ -82,6 +95,8 @@ class Flush:
         opened_us: when the first change arrived, microseconds since 1970 UTC.
         closed_us: when the flush was cut.
         note: a JSON document that describes the gap if the reason is "gap", else "".
+        snapshot: progress of the incremental snapshot that is not finished, else None. A flush has either changes, or
+            rows of the snapshot (then the reason is "snapshot", and all rows are at the checkpoint).
     """
 
     source: str
@@ -97,6 +112,7 @@ class Flush:
     closed_us: int = 0
     resume: ResumePosition | None = None
     note: str = ""
+    snapshot: SnapshotProgress | None = None
     tables: tuple[tuple[str, str], ...] = field(init=False, default=())
 
     def __post_init__(self) -> None:
@@ -112,6 +128,21 @@ class Flush:
     def nbytes(self) -> int:
         """Bytes of their values."""
         return sum(batch.nbytes for batch in self.batches)
+
+    @property
+    def has_snapshot_rows(self) -> bool:
+        """True for rows, or the end, of an incremental snapshot: not for sinks that store changes alone."""
+        return self.reason == "snapshot"
+
+    def without_snapshot_rows(self) -> Flush:
+        """The checkpoint alone, of a flush with rows of a snapshot; any other flush as it is."""
+        return replace(self, batches=(), snapshot=None, reason="idle") if self.has_snapshot_rows else self
+
+    def snapshot_text(self, count: int | None = None) -> str:
+        """Progress of the snapshot after the first `count` rows of the flush, or after all; "" without a snapshot."""
+        if self.snapshot is None:
+            return ""
+        return self.snapshot.text if count is None or self.snapshot.after is None else self.snapshot.after(count)
 
     def checkpoint_at(self, seq: int, order: int, ts_us: int) -> Checkpoint:
         """The checkpoint when the change with this `seq`, `order` and commit time is the last one stored."""
@@ -176,6 +207,7 @@ def merge_flushes(flushes: Sequence[Flush], reason: FlushReason) -> Flush:
         dropped=sum(flush.dropped for flush in flushes),
         closed_us=last.closed_us,
         resume=next((flush.resume for flush in flushes if flush.resume is not None), None),
+        snapshot=last.snapshot,
     )
 
 

@@ -21,11 +21,13 @@ class PublishUnit:
         batch: the messages; their payloads are read by address.
         memory: the objects that own the memory of the payloads.
         checkpoint: where a restart resumes once these and all earlier messages are stored.
+        snapshot: progress of an incremental snapshot then; "" without one.
     """
 
     batch: MessageBatch
     memory: object
     checkpoint: Checkpoint
+    snapshot: str = ""
 
     def __len__(self) -> int:
         return len(self.batch.which)
@@ -58,7 +60,8 @@ class PublishUnit:
         for number, name in names.items():
             heads.append(_large_head(self.head(number), name, int(self.batch.sizes[number])))
             which[number], sizes[number] = len(heads) - 1, 0
-        return PublishUnit(MessageBatch(heads, which, self.batch.addresses, sizes), self.memory, self.checkpoint)
+        batch = MessageBatch(heads, which, self.batch.addresses, sizes)
+        return PublishUnit(batch, self.memory, self.checkpoint, self.snapshot)
 
 
 class SingleUnit(PublishUnit):
@@ -69,8 +72,9 @@ class SingleUnit(PublishUnit):
     _head: SubjectAndHeaders
     _body: bytes
 
-    def __init__(self, head: SubjectAndHeaders, body: bytes, checkpoint: Checkpoint) -> None:
-        for name, value in (("_head", head), ("_body", body), ("memory", body), ("checkpoint", checkpoint)):
+    def __init__(self, head: SubjectAndHeaders, body: bytes, checkpoint: Checkpoint, snapshot: str = "") -> None:
+        values = {"_head": head, "_body": body, "memory": body, "checkpoint": checkpoint, "snapshot": snapshot}
+        for name, value in values.items():
             object.__setattr__(self, name, value)
 
     def __len__(self) -> int:
@@ -95,7 +99,8 @@ class SingleUnit(PublishUnit):
 
     def referring(self, names: dict[int, str]) -> PublishUnit:
         """See PublishUnit."""
-        return SingleUnit(_large_head(self._head, names[0], len(self._body)), b"", self.checkpoint)
+        head = _large_head(self._head, names[0], len(self._body))
+        return SingleUnit(head, b"", self.checkpoint, self.snapshot)
 
 
 def _large_head(head: SubjectAndHeaders, name: str, size: int) -> SubjectAndHeaders:

@@ -39,6 +39,7 @@ from nats.js.api import Header
 
 from binlogsync.codec import subjects
 from binlogsync.codec.envelope import CHECKPOINT, WRITE_ID
+from binlogsync.codec.snapshot_state import SNAPSHOT_STATE
 from binlogsync.nats.adapter import send_framed, subscribe_raw
 from binlogsync.nats.message_block import MessageBlock, RawMessage
 from binlogsync.nats.protocol_text import MessageBatch, SubjectAndHeaders, encode_batch, encode_header
@@ -197,6 +198,8 @@ class Publisher:
         # The sequence reveals a copy of this message that is stored at another sequence.
         checkpoint = replace(unit.checkpoint, sequence=self._expected)
         headers |= {CHECKPOINT: checkpoint.to_text(), WRITE_ID: write_id}
+        if unit.snapshot:
+            headers[SNAPSHOT_STATE] = unit.snapshot
         self._progress.attempts[write_id] = Attempt(queued, start, self._expected)
         reply, answer = self._expect()
         self._flight.append(_PendingAck(unit, write_id, count, answer))

@@ -13,6 +13,7 @@ from nats.js.api import Header, RawStreamMsg
 
 from binlogsync.codec import subjects
 from binlogsync.codec.envelope import CHECKPOINT, WRITE_ID
+from binlogsync.codec.snapshot_state import SNAPSHOT_STATE
 from binlogsync.codec.tail_messages import MOST_WITHOUT_CHECKPOINT, is_tail_message, tail_checkpoint
 from binlogsync.errors import PositionError
 from binlogsync.nats.jetstream_error_codes import JS_NO_MESSAGE_FOUND_ERR
@@ -41,6 +42,7 @@ class StreamEnd:
         own: sequence of that message; 0 if there is none.
         foreign: sequences of the messages after it, which were published by other programs.
         partial: number of messages deleted because the server had stored only a part of their atomic batch.
+        snapshot: progress of an incremental snapshot in the last message of a tail, or None.
     """
 
     sequence: int
@@ -51,6 +53,7 @@ class StreamEnd:
     own: int = 0
     foreign: tuple[int, ...] = ()
     partial: int = 0
+    snapshot: str | None = None
 
     @property
     def is_partial_batch(self) -> bool:
@@ -97,6 +100,7 @@ async def stream_end(client: Client, source: str) -> StreamEnd:
         headers.get(Header.BATCH_ID),
         (last.seq or 0) if last is not None else 0,
         tuple(reversed(foreign)),
+        snapshot=headers.get(SNAPSHOT_STATE),
     )
 
 

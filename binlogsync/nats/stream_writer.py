@@ -54,7 +54,7 @@ _RETRIED = frozenset(
 """Error codes after which the end of the stream is read and unstored units are sent again: failed fences, batches that
 the server abandoned, a change of the leader."""
 _MOST_REFUSALS = 5  # such errors one after another, without a unit that was stored between
-_HEADER_ROOM = 4096  # bytes of a message reserved for headers, without the checkpoint
+_HEADER_ROOM = 12 << 10  # bytes of a message reserved for headers (a key of 3 KiB as hex), without the checkpoint
 _REPAIR_S = 120.0
 _FLUSH_S = 3600.0
 _SCHEMAS_S = 120.0

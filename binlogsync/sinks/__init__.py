@@ -50,6 +50,19 @@ class Sink(Protocol):
         return False
 
     @property
+    def takes_snapshots(self) -> bool:
+        """True when the sink stores the rows of incremental snapshots, and their progress with its checkpoint.
+
+        Another sink is a log of changes: it gets flushes without these rows.
+        """
+        return False
+
+    @property
+    def stored_snapshot(self) -> str | None:
+        """Progress of an incremental snapshot, as stored with the checkpoint that `open` returned last; else None."""
+        return None
+
+    @property
     def merges_flushes(self) -> bool:
         """True when a large flush costs much less than many small ones: eager flushes are merged until `flush_rows`,
         `flush_bytes` or `flush_interval_s` is due.

@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from binlogsync.binlog.reader import DecodedRange
 from binlogsync.change import ChangeBatch
 from binlogsync.errors import ConfigError
-from binlogsync.flush import Flush, FlushReason, SchemaChange, TransactionRun, without_first_transaction
+from binlogsync.flush import (
+    Flush,
+    FlushReason,
+    SchemaChange,
+    SnapshotProgress,
+    TransactionRun,
+    without_first_transaction,
+)
 from binlogsync.position import BinlogPosition, Checkpoint, ResumePosition
 from binlogsync.position_order import compare
 
@@ -65,6 +72,11 @@ class Accumulator:
     def rows(self) -> int:
         """Changes that have accumulated since the last flush."""
         return self._rows
+
+    @property
+    def is_empty(self) -> bool:
+        """True when neither changes nor statements have accumulated."""
+        return not self._batches and not self._schema_changes
 
     @property
     def next_number(self) -> int:
@@ -173,6 +185,31 @@ class Accumulator:
             closed_us=int(now_s * 1e6),
             resume=self._resume,
         )
+        self._begin_next(now_s)
+        return flush
+
+    def cut_rows(self, batch: ChangeBatch | None, progress: SnapshotProgress, now_s: float) -> Flush:
+        """Rows of a snapshot at the current checkpoint, or its end, as a flush of their own; `is_empty` is true."""
+        assert self.is_empty
+        flush = Flush(
+            source=self._source,
+            number=self._number,
+            reason="snapshot",
+            batches=() if batch is None else (batch,),
+            start=self._start,
+            checkpoint=self._reached,
+            runs=tuple(self._runs),
+            dropped=self._dropped,
+            opened_us=int(now_s * 1e6),
+            closed_us=int(now_s * 1e6),
+            resume=self._resume,
+            snapshot=progress,
+        )
+        self._begin_next(now_s)
+        return flush
+
+    def _begin_next(self, now_s: float) -> None:
+        """The next flush begins where this one ends."""
         self._number += 1
         self._start = self._reached
         self._batches, self._runs, self._schema_changes = [], [], []
@@ -180,4 +217,3 @@ class Accumulator:
         self._rows = self._bytes = 0
         self._opened_s, self._forced, self._last_cut_s = None, None, now_s
         self._start_end = None
-        return flush

@@ -234,7 +234,7 @@ class Fanout:
                     continue
                 if following is not None:
                     sink.prepare(following)
-                self._write(sink, merge_flushes(flushes, reason))
+                self._write(sink, merge_flushes(flushes if sink.takes_snapshots else _changes_of(flushes), reason))
                 self._finish_writing(queue, flushes, self._save)
             except BaseException as error:  # noqa: BLE001 - passed to the calling thread, which raises it
                 if not isinstance(error, BinlogSyncError):
@@ -268,7 +268,7 @@ class Fanout:
         stored = self._stored[sink]
         if stored is not None:
             # Diverging GTID sets: the sink does not have all of the flush.
-            is_stored = compare_or_raise(stored, flush.checkpoint).is_at_or_after
+            is_stored = compare_or_raise(stored, flush.checkpoint).is_at_or_after and not flush.has_snapshot_rows
             if is_stored and not _identifies(flush.checkpoint, stored):
                 return
         sink.write(_rest(flush, stored))
@@ -298,6 +298,11 @@ class Fanout:
             self._bytes -= flush.nbytes
             self._finished.append((_rest(flush, self._had_all), everywhere))
             self._drained.notify_all()
+
+
+def _changes_of(flushes: Sequence[Flush]) -> list[Flush]:
+    """The flushes without the rows of snapshots."""
+    return [flush.without_snapshot_rows() for flush in flushes]
 
 
 def _oldest(checkpoints: Iterable[Checkpoint | None]) -> Checkpoint | None:

@@ -11,7 +11,7 @@ from collections import deque
 from binlogsync.flush import Flush, FlushReason
 from binlogsync.tail.accumulate import FlushRules
 
-_MERGED: tuple[FlushReason, ...] = ("eager",)
+_MERGED: tuple[FlushReason, ...] = ("eager", "snapshot")
 """Reasons of flushes that wait for later ones."""
 
 

@@ -70,7 +70,8 @@ def unit_builders(flush: Flush, packing: PackingOptions, processed_us: int) -> I
     else:
         headers = {GAP: flush.note} if flush.note else {}
         head, none = SubjectAndHeaders(subjects.checkpoint_subject(flush.source), headers), np.zeros(1, np.int64)
-        yield lambda: [PublishUnit(MessageBatch([head], none, none, none), (), flush.checkpoint)]
+        batch = MessageBatch([head], none, none, none)
+        yield lambda: [PublishUnit(batch, (), flush.checkpoint, flush.snapshot_text())]
 
 
 def publish_units(flush: Flush, packing: PackingOptions, processed_us: int) -> Iterator[PublishUnit]:
@@ -128,7 +129,7 @@ class _Packer:
         memory = [text for _, _, text in rendered.values()]
         for low, high in self._cuts(sizes, MAX_MESSAGES):
             batch = MessageBatch(self._heads, which[low:high], addresses[low:high], sizes[low:high])
-            yield PublishUnit(batch, memory, self._checkpoint(start + high))
+            yield self._unit(batch, memory, start + high)
 
     # Several a message
 
@@ -176,7 +177,7 @@ class _Packer:
             for address, size, count in zip(made.addresses, made.sizes, made.counts, strict=True):
                 at += int(count)
                 batch = MessageBatch(self._heads, np.array([run.batch]), np.array([address]), np.array([size]))
-                yield PublishUnit(batch, made.memory, self._checkpoint(at))
+                yield self._unit(batch, made.memory, at)
 
     def _mixed(self, low: int, high: int, make: Callable[[RowRange], EncodedMessages]) -> Iterator[PublishUnit]:
         """The messages of several tables in one unit, or in as few units as possible."""
@@ -190,7 +191,7 @@ class _Packer:
             which = np.repeat([run.batch for run in runs], [len(each.sizes) for each in made])
             addresses, sizes = (np.concatenate([getattr(each, n) for each in made]) for n in ("addresses", "sizes"))
             memory = [each.memory for each in made]
-            yield PublishUnit(MessageBatch(self._heads, which, addresses, sizes), memory, self._checkpoint(middle))
+            yield self._unit(MessageBatch(self._heads, which, addresses, sizes), memory, middle)
             low, middle = middle, high
 
     def _rendered(self, start: int, stop: int) -> dict[int, tuple[int, Numbers, object]]:
@@ -215,9 +216,14 @@ class _Packer:
             yield start, stop
             start = stop
 
+    def _unit(self, batch: MessageBatch, memory: object, stop: int) -> PublishUnit:
+        """A unit that ends with change number `stop`."""
+        flush, is_last = self._flush, stop == len(self._which)
+        return PublishUnit(batch, memory, self._checkpoint(stop), flush.snapshot_text(None if is_last else stop))
+
     def _checkpoint(self, stop: int) -> Checkpoint:
         """The checkpoint after the first `stop` changes."""
-        if stop == len(self._which):
+        if stop == len(self._which) or self._flush.has_snapshot_rows:
             return self._flush.checkpoint
         return _checkpoint_after(self._flush, self._batches[self._which[stop - 1]], int(self._rows[stop - 1]))
 
@@ -241,7 +247,7 @@ def _single_units(flush: Flush, packing: PackingOptions, context: EnvelopeContex
     for at, (_, number, row) in enumerate(order, 1):
         is_last = at == len(order)
         checkpoint = flush.checkpoint if is_last else _checkpoint_after(flush, flush.batches[number], row)
-        units.append(SingleUnit(heads[number], bodies[number][row], checkpoint))
+        units.append(SingleUnit(heads[number], bodies[number][row], checkpoint, flush.snapshot_text()))
     return units
 
 

@@ -41,6 +41,7 @@ class JetStreamSink(Sink):
         self.options = options
         self._writer: StreamWriter | None = None
         self._written = 0
+        self._stored_snapshot: str | None = None
         self._makers: ThreadPoolExecutor | None = None
         self._ready: dict[int, tuple[Flush, UnitQueue]] = {}
 
@@ -53,6 +54,16 @@ class JetStreamSink(Sink):
     def feeds_consumers(self) -> bool:
         """True: consumers read the stream."""
         return True
+
+    @property
+    def takes_snapshots(self) -> bool:
+        """True: consumers get the rows in the stream."""
+        return True
+
+    @property
+    def stored_snapshot(self) -> str | None:
+        """In the message with the checkpoint."""
+        return self._stored_snapshot
 
     @property
     def writes_json(self) -> bool:
@@ -71,7 +82,7 @@ class JetStreamSink(Sink):
         except BaseException:
             self.close()
             raise
-        self._written = end.sequence
+        self._written, self._stored_snapshot = end.sequence, end.snapshot
         log.info("stream %s ends at sequence %d, checkpoint %s", stream, end.sequence, checkpoint)
         return checkpoint
 
