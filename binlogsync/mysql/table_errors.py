@@ -13,6 +13,7 @@ DENIED = frozenset(
     }
 )
 MISSING = frozenset({ER.NO_SUCH_TABLE, ER.BAD_DB_ERROR})
+INVALID = frozenset({ER.PARSE_ERROR})
 LOCKED = frozenset({ER.LOCK_WAIT_TIMEOUT, ER.LOCK_DEADLOCK})
 CHANGED = MISSING | {ER.TABLE_DEF_CHANGED, ER.BAD_FIELD_ERROR, ER.KEY_DOES_NOT_EXITS}
 """The table is not the one that was described before."""

@@ -147,8 +147,10 @@ class ChunkReader:
         self._watermarks = choose_watermarks(self._config, self._connection, self._info, start)
         self._watermarks.prepare(self._name, self._stop)
 
-    def read(self, after: Sequence[str] | None, description: Description) -> Chunk:
+    def read(self, after: Sequence[str] | None, description: Description, condition: str | None = None) -> Chunk:
         """The next chunk after that key, with the columns of `description`; begin must have been called.
+
+        `condition` is SQL that the rows meet.
 
         Raises SourceError, ReadStoppedError.
         """
@@ -162,7 +164,7 @@ class ChunkReader:
         begun = time.monotonic()
         self._watermarks.begin_chunk(self._stop)
         origin = RowOrigin(self._start, self.server)
-        clauses = self.key.clauses(after, self._limit)
+        clauses = self.key.clauses(after, self._limit, condition)
         batches = list(read_batches(self._config, self._connection, description.schema, origin, clauses))
         high = self._watermarks.end_chunk()
         count, size = sum(map(len, batches)), sum(batch.nbytes for batch in batches)

@@ -48,10 +48,15 @@ class ChunkKey:
         """Names of its columns."""
         return tuple(column.name for column in self.columns)
 
-    def clauses(self, after: Sequence[str] | None, limit: int) -> str:
-        """SQL after SELECT ... FROM <table> of the next `limit` rows; `after` comes from `last_key`."""
+    def clauses(self, after: Sequence[str] | None, limit: int, condition: str | None = None) -> str:
+        """SQL after SELECT ... FROM <table> of the next `limit` rows; `after` comes from `last_key`.
+
+        `condition` is SQL that the rows meet in addition.
+        """
         names = [quote_mysql(name) for name in self.names]
-        where = "" if after is None else f"WHERE {_condition(names, after)} "
+        conditions = [] if after is None else [_condition(names, after)]
+        conditions += [] if condition is None else [f"({condition}\n)"]  # the condition may end in a comment
+        where = f"WHERE {' AND '.join(conditions)} " if conditions else ""
         # An index that is not the primary one may be invisible, and cannot be forced then.
         index = "FORCE INDEX (PRIMARY) " if self.index == "PRIMARY" else ""
         return f"{index}{where}ORDER BY {', '.join(names)} LIMIT {limit}"

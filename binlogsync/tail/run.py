@@ -33,11 +33,13 @@ from binlogsync.filters import TableFilter
 from binlogsync.mysql import MySQLConfig
 from binlogsync.position import Checkpoint
 from binlogsync.sinks import Sink
+from binlogsync.snapshot.requests import SnapshotRequests
 from binlogsync.stores import Lease, PositionStore
 from binlogsync.stores.lease_heartbeat import LeaseHeartbeat
 from binlogsync.tail.options import TailOptions
 from binlogsync.tail.progress import ProgressCounter, TailPhase, TailProgress
-from binlogsync.tail.session import Session, SessionConfig, SessionState, TailCallbacks
+from binlogsync.tail.session import Session
+from binlogsync.tail.session_config import SessionConfig, SessionState, TailCallbacks
 from binlogsync.waiting import Interval, RetryTimer
 
 __all__ = ["Tail", "TailOptions", "TailProgress"]
@@ -62,12 +64,16 @@ class Tail:
         *,
         owner: str,
         take_over: bool = False,
+        snapshots: SnapshotRequests | None = None,
     ) -> None:
-        """`owner` names this tail in the lease; with `take_over` it claims the lease from a live owner too."""
+        """`owner` names this tail in the lease; with `take_over` it claims the lease from a live owner too.
+
+        `snapshots` are the requests to publish existing rows into the stream; None for a tail that does not.
+        """
         if not sinks:
             raise ConfigError("a tail needs at least one sink; give it a JetStreamSink or an AuditSink")
         self._config = SessionConfig(
-            config, tuple(sinks), store, options, TableFilter(options.include, options.exclude)
+            config, tuple(sinks), store, options, TableFilter(options.include, options.exclude), snapshots
         )
         self._owner = owner
         self._take_over = take_over

@@ -7,19 +7,16 @@ next session resumes at the checkpoints of the sinks.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from binlogsync.binlog.reader import BinlogReader, DecodedRange
 from binlogsync.codec.image_texts import ImageTextWriter
-from binlogsync.errors import DecodeError, MissingPrepareError, SinkError, SourceError
-from binlogsync.filters import TableFilter
+from binlogsync.errors import DecodeError, SinkError, SourceError
 from binlogsync.flush import Flush, FlushReason
 from binlogsync.mysql import (
     BinlogDump,
-    MySQLConfig,
     Pace,
     ReadAhead,
     ServerInfo,
@@ -37,65 +34,24 @@ from binlogsync.mysql.start import add_gtids
 from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.position_order import PositionOrder, compare
 from binlogsync.server_facts import ServerFacts
-from binlogsync.sinks import Sink
-from binlogsync.stores import PositionStore
 from binlogsync.tail.accumulate import Accumulator
 from binlogsync.tail.bookmarks import Bookmarker
 from binlogsync.tail.existing_tables import ExistingTables
 from binlogsync.tail.fanout import Fanout
 from binlogsync.tail.foreign_keys import ForeignKeyWatch
 from binlogsync.tail.gap import accept_gap
-from binlogsync.tail.options import TailOptions
+from binlogsync.tail.incremental_snapshot import IncrementalSnapshot
 from binlogsync.tail.progress import ProgressCounter, TailPhase
 from binlogsync.tail.reset_detection import ResetDetector
 from binlogsync.tail.saving import CheckpointSaver
+from binlogsync.tail.session_config import SessionConfig, SessionState, TailCallbacks
+from binlogsync.tail.snapshot_start import start_snapshots
 from binlogsync.tail.start import TailStart, find_tail_start
 
 log = logging.getLogger(__name__)
 
 _TICK_S = 1.0
 _WAITING_BYTES = 128 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class SessionConfig:
-    """Source, sinks, position store, options and table filter of one tail."""
-
-    config: MySQLConfig
-    sinks: tuple[Sink, ...]
-    store: PositionStore
-    options: TailOptions
-    filter: TableFilter
-
-
-@dataclass(frozen=True, slots=True)
-class SessionState:
-    """State carried over from one session of a tail to its next session.
-
-    Attributes:
-        next_number: number of the next flush.
-        start: where the tail started, while all sinks are empty: so "now" does not move after an outage.
-        missing: the XA COMMIT that the last session could not apply, because its changes were logged before its start.
-    """
-
-    next_number: int = 1
-    start: Checkpoint | None = None
-    missing: MissingPrepareError | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TailCallbacks:
-    """Callbacks from a session to its tail: stop flag, progress tick, checkpoint save.
-
-    Attributes:
-        stop: set when the tail has to end.
-        tick: called about once a second, with True when the backlog is stored; may raise LeaseLostError.
-        save: saves a checkpoint; called from other threads.
-    """
-
-    stop: threading.Event
-    tick: Callable[[bool], None]
-    save: Callable[[Checkpoint], None]
 
 
 class Session:
@@ -123,6 +79,8 @@ class Session:
         self._is_unconfirmed = False  # a rotation was read since the log was last checked for a reset
         self._wall_s = time.time() - time.monotonic()
         self._complete: Callable[[Flush], Flush] = lambda flush: flush
+        self._snapshot: IncrementalSnapshot | None = None
+        self._wake: Callable[[], None] = lambda: None
 
     def run(self) -> None:
         """Read until stopped; raises the error that ends the session before."""
@@ -182,8 +140,14 @@ class Session:
         try:
             self._watch.follow(found.start)
             self._stored = found.start if found.start.resume is not None else None
+            self._snapshot = start_snapshots(
+                config, self._config.snapshots, found.sinks, (self._config.filter.folded(info.fold), info.fold),
+                lambda: self._wake(), is_eager=options.is_eager,
+            )  # fmt: skip
             self._read(info, found.start.read_start(), fanout)
         finally:
+            if self._snapshot is not None:
+                self._snapshot.close()
             self._patience_ends_s = None
             fanout.close(lambda: self._wait_for(fanout))
             self._count(fanout)
@@ -253,7 +217,8 @@ class Session:
             pending.store_start(info.position or start.position)
         try:
             with BinlogDump(self._config.config, start) as dump, ReadAhead(dump) as ahead:
-                if options.is_eager:
+                self._wake = ahead.wake
+                if options.is_eager or self._snapshot is not None:
                     fanout.on_idle = lambda: self._proceed(ahead, pending)
                 self._follow(ahead, reader, pending, fanout)
         except (DecodeError, SourceError):
@@ -263,7 +228,11 @@ class Session:
 
     def _proceed(self, ahead: ReadAhead, pending: Accumulator) -> None:
         """Called in any thread when a sink has become idle: what waited for that is flushed now."""
-        if pending.rows or self._config.options.checkpoint_s == 0:
+        if self._snapshot is not None and self._snapshot.is_active:
+            ahead.wake()
+        elif not self._config.options.is_eager:
+            return
+        elif pending.rows or self._config.options.checkpoint_s == 0:
             ahead.wake()
         else:
             ahead.hasten()
@@ -274,7 +243,10 @@ class Session:
             pace: Pace = "linger"
             if self._config.options.is_eager:
                 pace = "at_once" if fanout.is_idle else "collect"
-            chunk = ahead.next(min(_TICK_S, pending.wait_s(self._now_s())), pace)
+            wait_s = min(_TICK_S, pending.wait_s(self._now_s()))
+            if self._snapshot is not None:
+                wait_s = min(wait_s, self._snapshot.wait_s(time.monotonic()))
+            chunk = ahead.next(wait_s, pace)
             if chunk is not None:
                 self._counter.read(len(chunk))
                 for decoded in reader.feed(chunk.buffer, chunk.start, chunk.end):
@@ -289,6 +261,7 @@ class Session:
             fanout.check()
             self._saver.save_later()
             self._count(fanout)
+            self._publish_rows(pending, fanout)
             is_idle = chunk is None and not pending.rows and not fanout.waiting
             self.has_stored = self.has_stored or is_idle
             self._callbacks.tick(is_idle)
@@ -296,6 +269,8 @@ class Session:
     def _take(self, pending: Accumulator, decoded: DecodedRange, fanout: Fanout) -> None:
         if decoded.transactions:
             self._counter.seen(decoded.checkpoint.ts_us)
+        if self._snapshot is not None:
+            self._snapshot.observe(decoded)
         pending.add(decoded, self._now_s())
         self._flush_due(pending, fanout)
         self._watch.reach(pending.reached)
@@ -307,15 +282,35 @@ class Session:
             self._cut(pending, reason, fanout)
 
     def _cut(self, pending: Accumulator, reason: FlushReason, fanout: Fanout) -> None:
+        self._confirm_log()
+        flush = pending.cut(reason, self._now_s())
+        if flush is not None:
+            flush = self._complete(flush)
+            if self._snapshot is not None:
+                self._snapshot.observe_flush(flush)
+                flush = replace(flush, snapshot=self._snapshot.progress_at(flush.checkpoint.position))
+            self._put(flush, pending, fanout)
+
+    def _confirm_log(self) -> None:
         if self._is_unconfirmed:
             # After a reset, a dump continues with the next file that has the next name.
             self._watch.confirm()
             self._is_unconfirmed = False
-        flush = pending.cut(reason, self._now_s())
-        if flush is not None:
-            flush = self._complete(flush)
-            self.state = replace(self.state, next_number=pending.next_number)
-            fanout.put(flush, lambda: self._wait_for(fanout))
+
+    def _put(self, flush: Flush, pending: Accumulator, fanout: Fanout) -> None:
+        self.state = replace(self.state, next_number=pending.next_number)
+        fanout.put(flush, lambda: self._wait_for(fanout))
+
+    def _publish_rows(self, pending: Accumulator, fanout: Fanout) -> None:
+        """Flush rows of a snapshot, if the stream is at a transaction boundary where some are due."""
+        snapshot, reached = self._snapshot, pending.reached
+        while snapshot is not None and not reached.skip and snapshot.has_rows(reached, time.monotonic()):
+            if not pending.is_empty:
+                self._cut(pending, "eager" if self._config.options.is_eager else "rows", fanout)
+            rows = snapshot.take_rows(reached, time.monotonic())
+            if rows is not None:
+                self._confirm_log()
+                self._put(pending.cut_rows(rows.batch, rows.progress, self._now_s()), pending, fanout)
 
     def _finish(self, pending: Accumulator, fanout: Fanout) -> None:
         """Store the remaining changes."""
@@ -346,6 +341,8 @@ class Session:
         self._counter.stored(stored)
         for flush, _ in stored:
             self._bookmarker.stored(flush, fanout.take_sequence(flush))
+            if self._snapshot is not None and flush.has_snapshot_rows:
+                self._snapshot.stored(flush, time.monotonic())
         self.has_stored = self.has_stored or bool(stored)
         return bool(stored)
 

@@ -58,16 +58,17 @@ def coordinates(change: RowChange) -> ChangeCoordinates:
 
 def stream_coordinates(url: str, source: str) -> list[ChangeCoordinates]:
     """Every change in the stream, in stream order, read with nats-py and json only."""
-    return [_envelope_coordinates(envelope) for envelope in _envelopes(url, source)]
+    return [_envelope_coordinates(envelope) for envelope in envelopes(url, source)]
 
 
 def stream_ids(url: str, source: str) -> list[str]:
     """Every change as transaction and number in it, which are equal on all servers with the transaction."""
-    envelopes = _envelopes(url, source)
-    return [f"{each['transaction']['id']}:{each['transaction']['total_order'] - 1}" for each in envelopes]
+    found = envelopes(url, source)
+    return [f"{each['transaction']['id']}:{each['transaction']['total_order'] - 1}" for each in found]
 
 
-def _envelopes(url: str, source: str) -> list[dict[str, Any]]:
+def envelopes(url: str, source: str) -> list[dict[str, Any]]:
+    """Every change in the stream, as it was published."""
     stream, wanted = subjects.stream_name(source), f"{subjects.all_subjects(source)}"
 
     async def read() -> list[dict[str, Any]]:

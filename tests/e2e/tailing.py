@@ -20,6 +20,7 @@ from binlogsync.nats.reader import StreamReader
 from binlogsync.servers.database import DatabaseServer
 from binlogsync.sinks import Sink
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
+from binlogsync.snapshot.requests import SnapshotRequests
 from binlogsync.stores import PositionStore
 from binlogsync.tail.run import Tail, TailOptions, TailProgress
 from tests.waiting import wait_until
@@ -61,12 +62,13 @@ class TailThread:
         *,
         owner: str = "test",
         take_over: bool = False,
+        snapshots: SnapshotRequests | None = None,
     ) -> None:
         self.progress = TailProgress()
         self.error: BaseException | None = None
         self.stopping = threading.Event()
         self._config = config
-        self._tail = Tail(config, sinks, store, options, owner=owner, take_over=take_over)
+        self._tail = Tail(config, sinks, store, options, owner=owner, take_over=take_over, snapshots=snapshots)
         self._thread = threading.Thread(target=self._run, name=f"tail-{owner}", daemon=True)
 
     def __enter__(self) -> TailThread:

@@ -1,0 +1,284 @@
+"""Merges the existing rows of tables into the stream: an incremental snapshot, one table after another, in chunks.
+
+    observe(decoded)          each stretch of changes, before it is flushed
+    has_rows(reached, now_s)  at a transaction boundary with everything observed: whether rows are due there
+    take_rows(reached, now_s) these rows, after earlier changes were flushed
+    progress_at(position)     progress, which each flush stores
+    stored(flush, now_s)      the rows of such a flush are in the stream
+
+For each chunk a window is open (snapshot_window.py). Its rows may be published once the stream has reached the position
+that the server reported after it had read them. They are published in slices, so that changes never wait for more than
+one; the rest of the chunk stays subject to the changes that arrive meanwhile. A statement that alters the table
+discards what was read and not published.
+
+Used by the thread of the tail alone; never waits. Reading is done by `SnapshotReader`, requests are followed by
+`SnapshotWatch`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import replace
+
+from binlogsync.binlog.decoded_range import DecodedRange
+from binlogsync.codec.snapshot_state import FIRST_ORDINAL, LAST_ORDINAL, SnapshotState
+from binlogsync.flush import Flush, SnapshotProgress
+from binlogsync.position import BinlogPosition, Checkpoint
+from binlogsync.position_order import compare
+from binlogsync.tail.snapshot_counts import SnapshotCounts
+from binlogsync.tail.snapshot_pace import SnapshotPace
+from binlogsync.tail.snapshot_reader import SnapshotReader
+from binlogsync.tail.snapshot_rows import PublishedRows, publish
+from binlogsync.tail.snapshot_table import TableChunks
+from binlogsync.tail.snapshot_watch import CurrentSnapshot, SnapshotReport, SnapshotWatch
+
+log = logging.getLogger(__name__)
+
+_REPLACED = frozenset({"create", "drop", "rename"})
+"""Kinds of statements after which a name means another table, whose rows are read from the first one on."""
+
+
+class IncrementalSnapshot:
+    """See the module."""
+
+    def __init__(
+        self,
+        watch: SnapshotWatch,
+        reader: SnapshotReader,
+        pace: SnapshotPace,
+        state: SnapshotState | None,
+        held: Checkpoint | None,
+    ) -> None:
+        """`state` is the progress in the stream, and `held` the checkpoint with it."""
+        self._watch = watch
+        self._reader = reader
+        self._pace = pace
+        self._state = state
+        self._held = held
+        self._ended_at = held.position if state is not None and state.done and held is not None else None
+        self._current: CurrentSnapshot | None = None
+        self._over: str | None = None  # id of the last request that was reported as over
+        self._counts: SnapshotCounts | None = None  # of the current request
+        self._chunks: TableChunks | None = None  # of the current table
+        self._allow_next()
+
+    def close(self) -> None:
+        """End the threads."""
+        self._reader.close()
+        self._watch.close()
+
+    @property
+    def is_active(self) -> bool:
+        """True while rows are read or published."""
+        return self._counts is not None
+
+    def wait_s(self, now_s: float) -> float:
+        """Seconds until rows may be due although nothing happens."""
+        if self._chunks is None:
+            return math.inf
+        return max(0.0, max(self._chunks.retry_s, self._pace.next_s) - now_s) or math.inf
+
+    # Changes
+
+    def observe(self, decoded: DecodedRange) -> None:
+        """Changes that are flushed next."""
+        state = self._state
+        if state is None or state.done:
+            return
+        for statement in decoded.schema_changes:
+            if state.name in statement.tables:
+                self._alter(statement.kind)
+        if self._chunks is None or not self._chunks.is_watching:
+            return
+        for batch in decoded.batches:
+            if (batch.schema.database, batch.schema.table) == state.name and batch.ddl is None:
+                self._chunks.touch(batch)
+
+    def _alter(self, kind: str) -> None:
+        if self._chunks is not None:
+            self._chunks.alter()
+        if kind in _REPLACED and self._state is not None:
+            self._state = replace(self._state, key=(), order="")
+
+    def observe_flush(self, flush: Flush) -> None:
+        """A flush, with its messages about rows that foreign keys may have changed without a change in the binlog."""
+        if self._chunks is None or not self._chunks.is_watching:
+            return
+        for batch in flush.batches:
+            if batch.ddl is not None and (batch.schema.database, batch.schema.table) == self._chunks.name:
+                self._chunks.discard()
+
+    # Progress
+
+    def progress_at(self, position: BinlogPosition) -> SnapshotProgress | None:
+        """What a flush up to this position stores; None if there is nothing to store."""
+        if self._state is None:
+            return None
+        if self._state.done and position != self._ended_at and self._is_reported:
+            self._state = self._ended_at = None
+            self._allow_next()
+            return None
+        return SnapshotProgress(self._state.to_text())
+
+    @property
+    def _is_reported(self) -> bool:
+        """True when the store shows that the request is over."""
+        current = self._watch.current
+        return self._watch.is_known and (current is None or self._state is None or current.request.id != self._state.id)
+
+    def _allow_next(self) -> None:
+        """Tell which ordinal the next request begins with, unless one is carried out."""
+        state = self._state
+        if state is None:
+            self._watch.next_ordinal = FIRST_ORDINAL
+        else:
+            self._watch.next_ordinal = state.ordinal if state.done else None
+
+    def stored(self, flush: Flush, now_s: float) -> None:
+        """The stream has stored this flush of rows."""
+        self._pace.stored(flush.changes, now_s)
+        if self._counts is None:
+            return
+        self._counts.stored()
+        if self._counts.is_done:
+            self._report_end(self._counts.report())
+        elif self._counts.has_news(now_s):
+            self._watch.report(self._counts.report())
+
+    def _report_end(self, report: SnapshotReport) -> None:
+        self._over, self._current, self._counts, self._chunks = report.id, None, None, None
+        self._watch.report(report)
+
+    # Rows
+
+    def has_rows(self, reached: Checkpoint, now_s: float) -> bool:
+        """Whether rows are due at this transaction boundary, at which everything was observed. Orders further ones."""
+        self._follow_requests(reached)
+        if self._counts is None or self._current is None or self._current.is_paused or not self._has_passed(reached):
+            return False
+        assert self._state is not None
+        if self._chunks is not None:
+            self._read_on(self._chunks, reached, now_s)
+        if self._chunks is None:
+            return not self._state.done
+        return self._chunks.is_ready(reached) and self._pace.may_publish(now_s)
+
+    def take_rows(self, reached: Checkpoint, now_s: float) -> PublishedRows | None:
+        """The rows that are due; None if all of them were overtaken, or an earlier change has discarded them."""
+        state, counts = self._state, self._counts
+        assert state is not None
+        assert counts is not None
+        if self._chunks is None:
+            counts.published(0, None)
+            self._mark_done(reached)
+            return PublishedRows(None, SnapshotProgress(replace(state, done=True).to_text()))
+        if not self._chunks.is_ready(reached):
+            return None
+        rows, kept, chunk = self._chunks.take(self._pace.rows, self._pace.bytes)
+        self._state = replace(state, key=chunk.last_key_of(rows), ordinal=state.ordinal + len(kept))
+        if self._state.ordinal > LAST_ORDINAL:
+            self._state = state
+            self._leave_out(self._chunks, "its rows have no numbers left; request them again")
+            return None
+        if not len(kept):
+            return None
+        counts.published(len(kept), state.table)
+        self._pace.publish(len(kept), now_s)
+        return publish(kept, state, self._state, chunk.last_key_of, reached, chunk.high.ts_us)
+
+    def _has_passed(self, reached: Checkpoint) -> bool:
+        """False while the stream has changes after the place that is read."""
+        if self._held is not None and compare(reached, self._held).is_at_or_after:
+            self._held = None
+        return self._held is None
+
+    def _read_on(self, chunks: TableChunks, reached: Checkpoint, now_s: float) -> None:
+        """Take what was read, order more, and go on with the next table after the last row."""
+        assert self._state is not None
+        assert self._counts is not None
+        was_open = chunks.opened is not None
+        chunks.take_results(now_s)
+        if chunks.failure is not None:
+            self._leave_out(chunks, chunks.failure)
+            return
+        if self._counts.note_trouble(self._state.table, chunks.trouble):
+            self._watch.report(self._counts.report())
+        if chunks.opened is not None and not was_open:
+            self._counts.begin_table(self._state.table, chunks.opened.estimate)
+            if self._state.order != chunks.opened.order:
+                self._state = replace(self._state, key=(), order=chunks.opened.order)
+        if chunks.is_read:
+            self._counts.end_table(self._state.table)
+            self._go_to(self._state.table + 1)
+        else:
+            chunks.give_order(reached, self._state.key, now_s)
+
+    def _leave_out(self, chunks: TableChunks, error: str) -> None:
+        assert self._state is not None
+        assert self._counts is not None
+        log.warning("snapshot %s leaves out %s: %s", self._state.id, ".".join(chunks.name), error)
+        self._counts.fail(self._state.table, error)
+        self._go_to(self._state.table + 1)
+
+    def _go_to(self, table: int) -> None:
+        """Go on with another table, or with the end after the last one."""
+        assert self._state is not None
+        assert self._current is not None
+        tables = self._current.request.tables
+        name = tables[table] if table < len(tables) else ("", "")
+        self._state = replace(self._state, table=table, name=name, key=(), order="")
+        self._open_chunks()
+
+    def _open_chunks(self) -> None:
+        assert self._state is not None
+        assert self._current is not None
+        request, is_over = self._current.request, self._state.table >= len(self._current.request.tables)
+        self._chunks = None if is_over else TableChunks(self._reader, self._state.name, request.where)
+
+    # Requests
+
+    def _follow_requests(self, reached: Checkpoint) -> None:
+        """Begin the current request, go on with it, or end it."""
+        if not self._watch.is_known:
+            return
+        current, state = self._watch.current, self._state
+        if state is not None and not state.done and (current is None or current.request.id != state.id):
+            log.info("snapshot %s was cancelled", state.id)
+            self._mark_done(reached)
+            self._counts = self._chunks = None
+        if current is None or current.request.id == self._over:
+            self._current = None
+        elif self._current is not None and self._current.request.id == current.request.id:
+            if current.is_paused and self._chunks is not None:
+                self._chunks.discard()
+            self._current = current
+        else:
+            self._begin(current)
+
+    def _begin(self, current: CurrentSnapshot) -> None:
+        """Begin a request, or go on with one whose progress is in the stream."""
+        state, request = self._state, current.request
+        if state is not None and state.id == request.id:
+            counts = SnapshotCounts(current, state)
+            if state.done:  # the report was lost
+                counts.finish()
+                self._report_end(counts.report())
+                return
+        elif current.status.rows:
+            self._report_end(SnapshotCounts(current, None).lost())
+            return
+        else:
+            state = SnapshotState(request.id, name=request.tables[0], ordinal=current.first_ordinal)
+            self._state, self._ended_at = state, None
+            self._allow_next()
+            counts = SnapshotCounts(current, state)
+        self._current, self._counts = current, counts
+        self._pace.begin(request.rows_per_s)
+        self._open_chunks()
+
+    def _mark_done(self, reached: Checkpoint) -> None:
+        """No row follows."""
+        assert self._state is not None
+        self._state, self._ended_at = replace(self._state, done=True), reached.position
+        self._allow_next()

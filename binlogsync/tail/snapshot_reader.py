@@ -1,0 +1,203 @@
+"""Reads the chunks of an incremental snapshot in a thread, one order after another, over a connection of its own.
+
+The thread of the tail gives orders and takes results without waiting. An order that is no longer wanted is not
+interrupted: its result has an old number, and is ignored.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TypeAlias
+
+from binlogsync.errors import BinlogSyncError, SourceError
+from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch
+from binlogsync.mysql.table_errors import DENIED, INVALID, MISSING
+from binlogsync.position import Checkpoint
+from binlogsync.snapshot.chunks import ChunkReader
+from binlogsync.snapshot.throttle import LoadLimits
+from binlogsync.snapshot.view import TRANSACTIONAL, find_engine
+from binlogsync.snapshot.watermarks import ReadStoppedError
+from binlogsync.tail.snapshot_window import KeyedChunk, UnknownKeyError, number_rows
+
+log = logging.getLogger(__name__)
+
+TableName: TypeAlias = tuple[str, str]
+_COLLATIONS = (
+    "SELECT COLUMN_NAME AS name, COLLATION_NAME AS collation_name FROM INFORMATION_SCHEMA.COLUMNS "
+    "WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s"
+)
+_REFUSED = DENIED | INVALID
+_LOST = range(2000, 3000)
+"""Numbers of errors of the connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedTable:
+    """A table that can be read.
+
+    Attributes:
+        key: names of the columns of its key.
+        order: identifies the order of the rows: a hash of the definition of the key.
+        estimate: number of its rows.
+    """
+
+    key: tuple[str, ...]
+    order: str
+    estimate: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFailure:
+    """An order failed.
+
+    Attributes:
+        error: what is wrong, and what to do.
+        is_final: True when it would fail again.
+        is_outage: True when the server cannot be reached: it is tried without an end.
+    """
+
+    error: str
+    is_final: bool
+    is_outage: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    number: int
+    table: TableName | None  # to open; None to read the next chunk
+    condition: str | None = None
+    low: Checkpoint | None = None
+    after: tuple[str, ...] | None = None
+
+
+ReadResult: TypeAlias = OpenedTable | KeyedChunk | ReadFailure
+
+
+class SnapshotReader:
+    """See the module; `wake` is called in its thread when there is a result."""
+
+    def __init__(self, config: MySQLConfig, wake: Callable[[], None]) -> None:
+        self._config = config
+        self._wake = wake
+        self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
+        self._results: deque[tuple[int, ReadResult]] = deque()
+        self._stop = threading.Event()
+        self._numbers = 0
+        self._thread: threading.Thread | None = None
+        self._held = ExitStack()
+        self._reader: ChunkReader | None = None
+        self._condition: str | None = None
+
+    def open(self, table: TableName, condition: str | None) -> int:
+        """Open a table, whose rows meet the SQL condition. Returns the number of the order."""
+        return self._give(table=table, condition=condition)
+
+    def read(self, low: Checkpoint, after: tuple[str, ...] | None) -> int:
+        """Read the next chunk of the open table, which shows every change before `low`. Returns the order's number."""
+        return self._give(table=None, low=low, after=after)
+
+    def take(self) -> tuple[int, ReadResult] | None:
+        """The number of an order and its result: an OpenedTable, a KeyedChunk, or a failure; None without one."""
+        return self._results.popleft() if self._results else None
+
+    def close(self) -> None:
+        """End the thread, after the statement that it executes."""
+        self._stop.set()
+        self._orders.put(None)
+
+    def _give(
+        self,
+        table: TableName | None,
+        condition: str | None = None,
+        low: Checkpoint | None = None,
+        after: tuple[str, ...] | None = None,
+    ) -> int:
+        self._numbers += 1
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name=f"snapshot-{self._config.source}", daemon=True)
+            self._thread.start()
+        self._orders.put(_Order(self._numbers, table, condition, low, after))
+        return self._numbers
+
+    def _run(self) -> None:
+        with self._held:
+            while (order := self._orders.get()) is not None and not self._stop.is_set():
+                try:
+                    result = self._carry_out(order)
+                except ReadStoppedError:
+                    return
+                self._results.append((order.number, result))
+                self._wake()
+
+    def _carry_out(self, order: _Order) -> ReadResult:
+        try:
+            return self._read(order) if order.table is None else self._open(order.table, order.condition)
+        except (BinlogSyncError, UnknownKeyError) as error:
+            self._close_reader()
+            code = error_code(error)
+            is_lost = isinstance(error, SourceError) and (code == 0 or code in _LOST)
+            return ReadFailure(str(error), is_final=code in _REFUSED, is_outage=is_lost)
+        except Exception as error:  # the tail goes on without the snapshot
+            log.exception("%s: a chunk of a snapshot could not be read", self._config.source)
+            self._close_reader()
+            return ReadFailure(f"{type(error).__name__}: {error}", is_final=True)
+
+    def _close_reader(self) -> None:
+        self._held.close()
+        self._reader = None
+
+    def _open(self, table: TableName, condition: str | None) -> ReadResult:
+        self._close_reader()
+        self._condition = condition
+        name = ".".join(table)
+        try:
+            reader = self._held.enter_context(ChunkReader(self._config, table, LoadLimits(), self._stop))
+        except SourceError as error:
+            if error_code(error) in MISSING:
+                return ReadFailure(f"{name} does not exist on {self._config.address}", is_final=True)
+            raise
+        if reader.key is None:
+            return ReadFailure(self._explain(table), is_final=True)
+        self._reader = reader
+        collations = self._collations(table)
+        definition = [(column, collations.get(column.name)) for column in reader.key.columns]
+        order = sha256(repr(definition).encode()).hexdigest()[:8]
+        return OpenedTable(reader.key.names, order, reader.size.estimate)
+
+    def _collations(self, table: TableName) -> dict[str, str]:
+        with closing(connect(self._config)) as connection:
+            rows = fetch(self._config, connection, _COLLATIONS, table)
+        return {str(row["name"]): str(row["collation_name"]) for row in rows}
+
+    def _explain(self, table: TableName) -> str:
+        """Why a table cannot be read in chunks."""
+        with closing(connect(self._config)) as connection:
+            engine = find_engine(self._config, connection, table)
+        name = ".".join(table)
+        if engine not in TRANSACTIONAL:
+            return (
+                f"{name} has the engine {engine or 'unknown'}, whose rows are visible before their changes are logged: "
+                "convert it to InnoDB, or load it directly into a mirror"
+            )
+        return (
+            f"{name} has no primary key, or other unique key without NULL, of numbers, times or text: without one, its "
+            "rows cannot be told from those that change meanwhile; give it a primary key, or load it directly into a "
+            "mirror"
+        )
+
+    def _read(self, order: _Order) -> ReadResult:
+        reader, low = self._reader, order.low
+        assert reader is not None
+        assert reader.key is not None
+        assert low is not None
+        reader.begin(low)
+        chunk = reader.read(order.after, reader.description, self._condition)
+        rows = number_rows(chunk.batches, reader.key.names)
+        return KeyedChunk(chunk.batches, rows, chunk.last_key, reader.key.last_key, chunk.is_last, chunk.high)

@@ -1,0 +1,151 @@
+"""The chunks of one table that an incremental snapshot reads: one is published while the next is read."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import deque
+
+from binlogsync.change import ChangeBatch
+from binlogsync.position import Checkpoint
+from binlogsync.position_order import compare
+from binlogsync.tail.snapshot_reader import OpenedTable, ReadFailure, SnapshotReader, TableName
+from binlogsync.tail.snapshot_window import KeyedChunk, UnknownKeyError, Window, changed_keys
+from binlogsync.waiting import backoff_s
+
+log = logging.getLogger(__name__)
+
+_CHUNKS = 2
+_TRIES = 6
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
+
+
+class TableChunks:
+    """See the module. Nothing here waits: chunks are read by `reader`.
+
+    Attributes:
+        name: (database, table).
+        opened: what is known of the table, once it is open.
+        failure: why its rows cannot be read; None while they can.
+        trouble: why the last order failed that is tried again; "" after a success.
+        retry_s: a failed order is not given again before.
+    """
+
+    def __init__(self, reader: SnapshotReader, name: TableName, condition: str | None) -> None:
+        """`condition` is SQL that the rows meet."""
+        self.name = name
+        self.opened: OpenedTable | None = None
+        self.failure: str | None = None
+        self.trouble = ""
+        self.retry_s = -math.inf
+        self._reader = reader
+        self._condition = condition
+        self._order: int | None = None  # number of the order that is carried out
+        self._windows: deque[Window] = deque()
+        self._failures = 0
+        self._is_read = False
+
+    # Changes of the table
+
+    @property
+    def is_watching(self) -> bool:
+        """True while changes matter."""
+        return bool(self._windows)
+
+    def touch(self, batch: ChangeBatch) -> None:
+        """Changes of the table in the stream."""
+        if not self._windows or self.opened is None:
+            return
+        try:
+            keys = list(changed_keys(batch, self.opened.key))
+        except UnknownKeyError:
+            log.info("%s: a change without the key of its row; the chunk is read again", batch.schema.name)
+            self.discard()
+            return
+        for window in self._windows:
+            window.touch(keys)
+
+    def alter(self) -> None:
+        """The table was altered, or replaced: it has to be opened again."""
+        self.discard()
+        self.opened = None
+
+    def discard(self) -> None:
+        """Forget the rows that are not published; they are read again."""
+        self._windows.clear()
+        self._order, self._is_read = None, False
+
+    # Orders and results
+
+    def take_results(self, now_s: float) -> None:
+        """Take what the reader has."""
+        while (result := self._reader.take()) is not None:
+            number, found = result
+            if number != self._order:
+                continue
+            self._order = None
+            if isinstance(found, OpenedTable):
+                self.opened = found
+            elif isinstance(found, KeyedChunk):
+                self._windows[-1].fill(found)
+                self._failures, self.trouble = 0, ""
+            else:
+                self._failed(found, now_s)
+
+    def _failed(self, failure: ReadFailure, now_s: float) -> None:
+        self.alter()
+        self._failures += 1
+        if failure.is_final or (self._failures >= _TRIES and not failure.is_outage):
+            self.failure = failure.error
+        else:
+            self.retry_s = now_s + backoff_s(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, self._failures)
+            self.trouble = failure.error
+            log.info("%s: a chunk of a snapshot: %s; reading it again", ".".join(self.name), failure.error)
+
+    def give_order(self, reached: Checkpoint, key: tuple[str, ...], now_s: float) -> None:
+        """Open the table, or read the next chunk, if nothing is being read; `key` is the last one published, or ().
+
+        The stream is at the transaction boundary `reached`, and all earlier changes were passed to `touch`.
+        """
+        if self._order is not None or now_s < self.retry_s:
+            return
+        if self.opened is None:
+            self._order = self._reader.open(self.name, self._condition)
+            return
+        self._drop_read_windows()
+        after: tuple[str, ...] | None = key or None
+        if self._windows:
+            chunk = self._windows[-1].chunk
+            assert chunk is not None
+            if chunk.is_last or len(self._windows) == _CHUNKS:
+                return
+            after = chunk.last_key
+        elif self._is_read:
+            return
+        self._windows.append(Window(reached, after))
+        self._order = self._reader.read(reached, after)
+
+    # Rows
+
+    @property
+    def is_read(self) -> bool:
+        """True when all rows have been taken."""
+        self._drop_read_windows()
+        return self._is_read
+
+    def is_ready(self, reached: Checkpoint) -> bool:
+        """True when rows may be published at this boundary."""
+        self._drop_read_windows()
+        chunk = self._windows[0].chunk if self._windows else None
+        return chunk is not None and compare(reached, chunk.high).is_at_or_after
+
+    def take(self, count: int, size: int) -> tuple[ChangeBatch, ChangeBatch, KeyedChunk]:
+        """The next rows, up to `count` and about `size` bytes; those of them to publish; and their chunk."""
+        chunk = self._windows[0].chunk
+        assert chunk is not None
+        return *self._windows[0].take(count, size), chunk
+
+    def _drop_read_windows(self) -> None:
+        while self._windows and self._windows[0].is_over:
+            chunk = self._windows.popleft().chunk
+            self._is_read = chunk is not None and chunk.is_last

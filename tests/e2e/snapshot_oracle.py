@@ -1,0 +1,155 @@
+"""Checks a stream with the rows of a snapshot: at each row and at the end, what was delivered equals the table.
+
+The truth is the binlog of the server from the creation of the tables on, read without the stream.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from binlogsync.mysql import MySQLConfig
+from binlogsync.position import BinlogPosition
+from tests.e2e.oracle import binlog_changes, envelopes
+
+Place: TypeAlias = tuple[int, int]
+Key: TypeAlias = tuple[Any, ...]
+Values: TypeAlias = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class CheckedTable:
+    """A table of the test: its key and other columns, and the order of its keys as the server has it."""
+
+    name: str
+    key: tuple[str, ...]
+    values: tuple[str, ...]
+    order: Callable[[Key], Any] = lambda key: key
+
+    def split(self, row: dict[str, Any]) -> tuple[Key, Values]:
+        return tuple(row[name] for name in self.key), tuple(row[name] for name in self.values)
+
+
+@dataclass
+class _Rows:
+    """Rows of one table, as changes make them."""
+
+    table: CheckedTable
+    rows: dict[Key, Values] = field(default_factory=dict)
+
+    def apply(self, op: str, before: dict[str, Any] | None, after: dict[str, Any] | None) -> None:
+        if op == "t":
+            self.rows.clear()
+        if before is not None:
+            self.rows.pop(self.table.split(before)[0], None)
+        if after is not None:
+            key, values = self.table.split(after)
+            self.rows[key] = values
+
+
+@dataclass
+class StreamFaults:
+    """What is wrong in a stream: sentences, at most a few of each kind; and how many rows a snapshot published."""
+
+    sentences: list[str] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    published: Counter[str] = field(default_factory=Counter)
+
+    def add(self, kind: str, text: str) -> None:
+        self.counts[kind] += 1
+        if self.counts[kind] <= 3:
+            self.sentences.append(f"{kind}: {text}")
+
+
+def check_stream(
+    config: MySQLConfig,
+    url: str,
+    database: str,
+    tables: Sequence[CheckedTable],
+    select: Callable[[str], list[tuple[Any, ...]]],
+    *,
+    may_repeat: bool = False,
+) -> StreamFaults:
+    """Compare the stream with the binlog at each row of a snapshot, and with SELECT at the end.
+
+    `may_repeat`: whether a row may be published again, because the table was replaced or requested again.
+    """
+    faults = StreamFaults()
+    stream = [each for each in envelopes(url, config.source) if each["source"]["db"] == database]
+    changes = binlog_changes(config, database)
+    for table in tables:
+        _check_table(table, stream, [c for c in changes if c.source.table == table.name], faults, may_repeat)
+        names = ", ".join((*table.key, *table.values))
+        wanted = {row[: len(table.key)]: row[len(table.key) :] for row in select(f"SELECT {names} FROM {table.name}")}
+        state = _Rows(table)
+        for each in stream:
+            if each["source"]["table"] == table.name:
+                state.apply(each["op"], each["before"], each["after"])
+        for key in sorted(wanted.keys() | state.rows.keys(), key=repr):
+            if state.rows.get(key) != wanted.get(key):
+                faults.add("end", f"{table.name} {key}: {state.rows.get(key)}, the table has {wanted.get(key)}")
+    ids = Counter(_id(each) for each in stream)
+    for name, count in ids.items():
+        if count > 1:
+            faults.add("id", f"{name} occurs {count} times")
+    coordinates = [_coordinates(each) for each in stream]
+    for before, after in zip(coordinates, coordinates[1:], strict=False):
+        if before >= after:
+            faults.add("order", f"{after} follows {before}")
+    return faults
+
+
+def _check_table(
+    table: CheckedTable,
+    stream: Sequence[dict[str, Any]],
+    changes: Sequence[Any],
+    faults: StreamFaults,
+    may_repeat: bool,
+) -> None:
+    state, truth = _Rows(table), _Rows(table)
+    at, seen = 0, set[tuple[str, Key]]()
+    for each in stream:
+        if each["source"]["table"] != table.name:
+            continue
+        if each["op"] != "r":
+            state.apply(each["op"], each["before"], each["after"])
+            continue
+        place = (BinlogPosition(each["source"]["file"], 0).file_number, each["source"]["pos"])
+        while at < len(changes) and _place(changes[at]) <= place:
+            truth.apply(changes[at].op, changes[at].before, changes[at].after)
+            at += 1
+        key, values = table.split(each["after"])
+        faults.published[table.name] += 1
+        if truth.rows.get(key) != values:
+            faults.add("stale", f"{table.name} {key} at {place}: {values}, the table has {truth.rows.get(key)}")
+        if (each["transaction"]["id"], key) in seen and not may_repeat:
+            faults.add("double", f"{table.name} {key} at {place}")
+        seen.add((each["transaction"]["id"], key))
+        state.apply("r", None, each["after"])
+        for known, value in state.rows.items():
+            if truth.rows.get(known) != value:
+                faults.add("wrong", f"{table.name} {known} at {place}: {value}, the table has {truth.rows.get(known)}")
+        last = table.order(key)
+        for known in truth.rows:
+            if known not in state.rows and table.order(known) <= last:
+                faults.add("missing", f"{table.name} {known} at {place}, when {key} was published")
+
+
+def _place(change: Any) -> Place:
+    return change.source.position.file_number, change.source.pos
+
+
+def _id(envelope: dict[str, Any]) -> str:
+    return f"{envelope['transaction']['id']}:{envelope['transaction']['total_order']}"
+
+
+def _coordinates(envelope: dict[str, Any]) -> tuple[int, int, int]:
+    source = envelope["source"]
+    return BinlogPosition(source["file"], 0).file_number, source["pos"], source["row"]
+
+
+def published(stream: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The rows of snapshots."""
+    return (each for each in stream if each["op"] == "r")

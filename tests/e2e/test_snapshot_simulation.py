@@ -1,0 +1,144 @@
+"""Snapshots beside writers, on real servers: at each published row and at the end, the stream equals the tables.
+
+Each of the mutations takes a part of the merge away; the same simulation then finds wrong rows.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from binlogsync.binlog.reader import BinlogReader, DecodedRange
+from binlogsync.change import ChangeBatch
+from binlogsync.position_order import compare
+from binlogsync.servers import NATSServer
+from binlogsync.snapshot.watermarks import ExecutedGtids
+from binlogsync.tail import snapshot_table, snapshot_window
+from binlogsync.tail.snapshot_table import TableChunks
+from tests.databases import FreshDatabase, fresh_database
+from tests.e2e.snapshot_oracle import StreamFaults
+from tests.e2e.snapshot_scenario import Snapshots, use_small_slices
+from tests.e2e.snapshot_writers import TABLES, SnapshotWriters, create_tables
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.server
+_SAFE = {"sync_binlog": 1, "binlog_group_commit_sync_delay": 0}
+
+
+@pytest.fixture(autouse=True)
+def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_small_slices(monkeypatch)
+
+
+@contextmanager
+def server_variables(database: FreshDatabase, **values: int) -> Iterator[None]:
+    """Global variables of the server during the block."""
+    before = {name: database.execute(f"SELECT @@GLOBAL.{name}")[0][0] for name in values}
+    try:
+        for name, value in values.items():
+            database.execute(f"SET GLOBAL {name} = {value}")
+        yield
+    finally:
+        for name, value in before.items():
+            database.execute(f"SET GLOBAL {name} = {value}")
+
+
+def simulate(
+    database: FreshDatabase, url: str, seed: int, *, rounds: int = 1, xa: bool = True, **options: Any
+) -> StreamFaults:
+    """Snapshots of both tables beside writers, and one while nothing is written."""
+    scenario = Snapshots(database, url, TABLES)
+    create_tables(database)
+    with scenario.tail(**options) as tail:
+        with SnapshotWriters(database, seed, xa=xa).running() as writers:
+            wait_until(lambda: writers.transactions > 10, 60, "writers")
+            for _ in range(rounds):
+                status = scenario.wait(scenario.request(), tail)
+                assert status.state == "done", status
+        status = scenario.wait(scenario.request(), tail)
+        assert status.state == "done", status
+        scenario.catch_up(tail)
+    faults = scenario.check()
+    assert sum(faults.published.values()) >= status.rows
+    return faults
+
+
+@pytest.mark.parametrize(
+    ("seed", "flush", "variables"),
+    [
+        (1, "interval", {"sync_binlog": 0, "binlog_group_commit_sync_delay": 3000}),
+        (2, "eager", _SAFE),
+        pytest.param(3, "interval", {"sync_binlog": 1, "binlog_group_commit_sync_delay": 3000}, marks=pytest.mark.slow),
+        pytest.param(4, "eager", {"sync_binlog": 2, "binlog_group_commit_sync_delay": 1000}, marks=pytest.mark.slow),
+    ],
+)
+def test_the_stream_equals_the_tables_at_each_row(
+    seed: int, flush: str, variables: dict[str, int], mysql: FreshDatabase, nats_server: NATSServer
+) -> None:
+    with server_variables(mysql, **variables):
+        faults = simulate(mysql, nats_server.url, seed, flush=flush)
+    assert not faults.sentences, faults
+
+
+def _do_not_wait(*_: object) -> None:
+    return
+
+
+def _wait_for_the_position(watermarks: ExecutedGtids, _: object, stop: threading.Event) -> None:
+    """The low watermark as a position: that the binlog has it says nothing about what a SELECT shows."""
+    while compare(watermarks.positions.end(), watermarks.start.position).may_be_before:
+        time.sleep(0.001)
+
+
+def _touch_nothing(*_: object) -> None:
+    return
+
+
+def _only_keys_after(batch: ChangeBatch, names: Sequence[str]) -> Iterator[snapshot_window.Key]:
+    yield from (key for key in snapshot_window.image_keys(batch, "after", names) if key is not None)
+
+
+def _is_always_ready(chunks: TableChunks, _: object) -> bool:
+    return bool(chunks._windows) and chunks._windows[0].chunk is not None  # noqa: SLF001 - replaces a method
+
+
+_feed = BinlogReader.feed
+
+
+def _feed_late(reader: BinlogReader, buffer: Any, start: int, end: int) -> Iterator[DecodedRange]:
+    """A tail that is behind what a SELECT shows."""
+    time.sleep(0.03)
+    return _feed(reader, buffer, start, end)
+
+
+MUTATIONS: dict[str, tuple[object, str, Callable[..., Any]]] = {
+    "no wait": (ExecutedGtids, "prepare", _do_not_wait),
+    "position as low watermark": (ExecutedGtids, "prepare", _wait_for_the_position),
+    "no touched keys": (TableChunks, "touch", _touch_nothing),
+    "no keys before": (snapshot_table, "changed_keys", _only_keys_after),
+    "no high watermark": (TableChunks, "is_ready", _is_always_ready),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_without_a_part_of_the_merge_rows_are_wrong(
+    mutation: str, mysql: FreshDatabase, nats_server: NATSServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(*MUTATIONS[mutation])
+    if mutation == "no high watermark":
+        monkeypatch.setattr(BinlogReader, "feed", _feed_late)
+    with server_variables(mysql, sync_binlog=0, binlog_group_commit_sync_delay=10_000):
+        found = Counter[str]()
+        for seed in range(12):
+            with fresh_database(mysql.server) as database:
+                found += simulate(database, nats_server.url, seed, rounds=2).counts
+            if found["wrong"] or found["missing"]:
+                return
+    raise AssertionError(f"{mutation}: {found}")
