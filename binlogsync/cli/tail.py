@@ -109,9 +109,13 @@ def _tail_to_stream(settings: Settings, source: str, arguments: Namespace) -> in
     stream = settings.jetstream()
     sinks: Sequence[Sink] = [JetStreamSink(stream), *([audit] if audit is not None else [])]
     owner = f"{socket.gethostname()}:{os.getpid()}"
-    with stop_on_signals() as stop, closing(settings.positions()) as store:
+    with (
+        stop_on_signals() as stop,
+        closing(settings.positions()) as store,
+        closing(settings.snapshots(source)) as snapshots,
+    ):
         options = replace(settings.tail(source), accept_gap=arguments.accept_gap or "", gap_start=arguments.gap_start)
-        tail = Tail(config, sinks, store, options, owner=owner, take_over=arguments.take_over)
+        tail = Tail(config, sinks, store, options, owner=owner, take_over=arguments.take_over, snapshots=snapshots)
         write_message(f"{source}: tailing {config.address}; stop with Ctrl-C (after a last flush)")
         sinks_text = f"the stream at {stream.address}" + (" and the audit log" if audit is not None else "")
         line = ProgressLine(source, config.address, sinks_text)

@@ -139,10 +139,14 @@ def build_tail_job(source: str, config: TailConfig | None = None, keys: Resource
             stop_on_signals() as stop,
             resources.positions.store() as store,
             resources.jetstream.sink() as stream,
+            resources.jetstream.snapshots(source) as snapshots,
             resources.audit.sinks() as audits,
             TableListWriter(mysql, source, Path(config.table_lists) if config.table_lists else None) as tables,
         ):
-            tail = Tail(mysql, [stream, *audits], store, config.options(source), owner=context.run_id, take_over=True)
+            tail = Tail(
+                mysql, [stream, *audits], store, config.options(source), owner=context.run_id, take_over=True,
+                snapshots=snapshots,
+            )  # fmt: skip
             reporter = TailReporter(
                 context, source, stop, report_s=config.report_s, shift_s=config.shift_s, note_tables=tables.note_tables
             )
