@@ -129,8 +129,8 @@ def assemble_definitions(
         assets += [*parts.assets, *(spec for table in tables for spec in table.upstream)]
         checks += parts.checks
         jobs += parts.jobs
-        verifying = build_mirror_checks(tables, keys)
-        checks += [*build_row_count_checks(tables, keys), *verifying]
+        verifying = build_mirror_checks(source, tables, keys)
+        checks += [*build_row_count_checks(source, tables, keys), *verifying]
         jobs += [build_verify_job(source, verifying)] if verifying else []
         if patterns and options.table_lists:
             checks.append(build_tables_check(source, patterns, tables, Path(options.table_lists)))

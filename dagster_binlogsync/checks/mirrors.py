@@ -7,33 +7,60 @@ difference is an error; a mirror that does not reach the position in time is a w
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 
 from binlogsync.consume.gaps import open_gaps
-from binlogsync.consume.progress import ProgressKey, TableProgress
-from binlogsync.errors import BinlogSyncError, ConsumeError
+from binlogsync.consume.progress import TableProgress
+from binlogsync.errors import ConsumeError
 from binlogsync.escaping import markdown
 from binlogsync.mirror.repair import Repair, Repairer
 from binlogsync.mirror.verify import Verification, Verifier, VerifyOptions
-from binlogsync.nats.reader import StreamReader
-from dagster_binlogsync.consume.checks import no_gap, report_check
-from dagster_binlogsync.failures import build_failure
+from dagster_binlogsync.checks.check_step import build_check_steps, mirrors_of
+from dagster_binlogsync.consume.checks import MAX_AGE_S, check_freshness, no_gap, oldest_unconsumed_s, report_check
 from dagster_binlogsync.keys import safe_part
-from dagster_binlogsync.resource_keys import ResourceKeys
+from dagster_binlogsync.resource_keys import ResourceKeys, SourceResources
 from dagster_binlogsync.table_asset import TableAsset
 
 TIMEOUT_S = 90.0
-MAX_AGE_S = 300.0
 _MAX_SHOWN = 20
 
 
-def build_mirror_checks(tables: Sequence[TableAsset], keys: ResourceKeys) -> list[dg.AssetChecksDefinition]:
-    """The checks `equals_source` and `fresh` of each mirror."""
-    mirrors = [table for table in tables if table.is_mirror]
-    return [check for table in mirrors for check in (_build_equals_source(table, keys), _build_fresh(table, keys))]
+def build_mirror_checks(
+    source: str, tables: Sequence[TableAsset], keys: ResourceKeys
+) -> list[dg.AssetChecksDefinition]:
+    """The checks `equals_source` and `fresh` of the mirrors of a source; none if it has no mirrors."""
+    mirrors = mirrors_of(tables)
+    return [
+        *build_check_steps(
+            "equals_source",
+            source,
+            mirrors,
+            lambda name: f"The mirror has exactly the rows of {name.markdown}. Reads the whole table in MySQL.",
+            check_equality,
+            keys.require(("mysql", "warehouse", "jetstream")),
+            keys,
+            {
+                "repair": dg.Field(
+                    bool,
+                    default_value=False,
+                    description="Read the rows that differ again, replace them in the mirror, and compare again.",
+                )
+            },
+        ),
+        *build_check_steps(
+            "fresh",
+            source,
+            mirrors,
+            lambda name: (
+                f"No change of {name.markdown} has waited in the stream for over {MAX_AGE_S / 60:.0f} minutes."
+            ),
+            lambda _, resources, table: check_stored_progress(resources, table),
+            keys.require(("warehouse", "jetstream")),
+            keys,
+        ),
+    ]
 
 
 def build_verify_job(source: str, checks: Sequence[dg.AssetChecksDefinition]) -> Any:
@@ -46,47 +73,35 @@ def build_verify_job(source: str, checks: Sequence[dg.AssetChecksDefinition]) ->
     )
 
 
-def _build_equals_source(table: TableAsset, keys: ResourceKeys) -> dg.AssetChecksDefinition:
-    name = table.name
+def check_equality(
+    context: dg.AssetCheckExecutionContext, resources: SourceResources, table: TableAsset
+) -> dg.AssetCheckResult:
+    """Compare the mirror with its table, and repair it if the run is configured to. Raises BinlogSyncError."""
+    name, key = table.name, table.consumer.progress_key
+    options = VerifyOptions(client_id=table.consumer.client_id, timeout_s=TIMEOUT_S)
+    try:
+        with resources.jetstream.reader(name.source) as reader:
+            file = resources.warehouse.file()
+            gaps = open_gaps(TableProgress(file), key)
+            verifier, repair = Verifier(reader, resources.mysql.config(name.source), file, options), None
+            if context.op_execution_context.op_config["repair"]:
+                repair = Repairer(verifier, f"Dagster run {context.run.run_id}").repair(name.database, name.table)
+                verification = repair.after
+            else:
+                verification = verifier.verify(name.database, name.table)
+            if gaps and verification.is_equal:
+                report_check(context.instance, no_gap(table.key, open_gaps(TableProgress(file), key)))
+            return build_result(verification, repair)
+    except ConsumeError as error:
+        return dg.AssetCheckResult(passed=False, severity=dg.AssetCheckSeverity.WARN, description=markdown(str(error)))
 
-    @dg.asset_check(
-        asset=table.key,
-        name="equals_source",
-        required_resource_keys=keys.require(("mysql", "warehouse", "jetstream")),
-        description=f"The mirror has exactly the rows of {name.markdown}. Reads the whole table in MySQL.",
-        config_schema={
-            "repair": dg.Field(
-                bool,
-                default_value=False,
-                description="Read the rows that differ again, replace them in the mirror, and compare again.",
-            )
-        },
-    )
-    def _check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        resources = keys.find(context)
-        mysql = resources.mysql.config(name.source)
-        options = VerifyOptions(client_id=table.consumer.client_id, timeout_s=TIMEOUT_S)
-        try:
-            with resources.jetstream.reader(name.source) as reader:
-                file, key = resources.warehouse.file(), table.consumer.progress_key
-                gaps = open_gaps(TableProgress(file), key)
-                verifier, repair = Verifier(reader, mysql, file, options), None
-                if context.op_execution_context.op_config["repair"]:
-                    repair = Repairer(verifier, f"Dagster run {context.run.run_id}").repair(name.database, name.table)
-                    verification = repair.after
-                else:
-                    verification = verifier.verify(name.database, name.table)
-                if gaps and verification.is_equal:
-                    report_check(context.instance, no_gap(table.key, open_gaps(TableProgress(file), key)))
-                return build_result(verification, repair)
-        except ConsumeError as error:
-            return dg.AssetCheckResult(
-                passed=False, severity=dg.AssetCheckSeverity.WARN, description=markdown(str(error))
-            )
-        except BinlogSyncError as error:
-            raise build_failure(error, {}) from error
 
-    return _check
+def check_stored_progress(resources: SourceResources, table: TableAsset) -> dg.AssetCheckResult:
+    """Whether a change waits for the mirror, by its progress in the warehouse. Raises BinlogSyncError."""
+    key = table.consumer.progress_key
+    progress = TableProgress(resources.warehouse.file()).load(key)
+    with resources.jetstream.reader(table.name.source) as reader:
+        return check_freshness(oldest_unconsumed_s(reader, key, progress.sequence))
 
 
 def build_result(verification: Verification, repair: Repair | None = None) -> dg.AssetCheckResult:
@@ -125,44 +140,3 @@ def _describe_repair(repair: Repair) -> dict[str, dg.MetadataValue]:
         **{f"repair_{name}": dg.MetadataValue.int(repair.count(name)) for name in counts},
         "repair": dg.MetadataValue.json([str(record) for record in repair.records[:_MAX_SHOWN]]),
     }
-
-
-def _build_fresh(table: TableAsset, keys: ResourceKeys) -> dg.AssetChecksDefinition:
-    name = table.name
-
-    @dg.asset_check(
-        asset=table.key,
-        name="fresh",
-        required_resource_keys=keys.require(("warehouse", "jetstream")),
-        description=f"No change of {name.markdown} has waited in the stream for over {MAX_AGE_S / 60:.0f} minutes.",
-    )
-    def _check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        key, resources = table.consumer.progress_key, keys.find(context)
-        progress = TableProgress(resources.warehouse.file()).load(key)
-        with resources.jetstream.reader(name.source) as reader:
-            return check_freshness(oldest_unconsumed_s(reader, key, progress.sequence))
-
-    return _check
-
-
-def oldest_unconsumed_s(reader: StreamReader, key: ProgressKey, sequence: int) -> float | None:
-    """Seconds since the commit of the first change after the stream sequence. None if there is no such change."""
-    waiting = reader.changes_from(key.database, key.table, sequence + 1)
-    if not waiting:
-        return None
-    committed: datetime = waiting[0].batch.data.column("ts_us")[0].as_py()
-    return (datetime.now(UTC) - committed).total_seconds()
-
-
-def check_freshness(waited_s: float | None) -> dg.AssetCheckResult:
-    """Passes if no change has waited longer than MAX_AGE_S."""
-    if waited_s is None:
-        return dg.AssetCheckResult(
-            passed=True, description="No change is waiting in the stream.", metadata={"waited_s": 0.0}
-        )
-    return dg.AssetCheckResult(
-        passed=waited_s <= MAX_AGE_S,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=f"A change was committed {waited_s:.0f} s ago and is not in the mirror yet.",
-        metadata={"waited_s": round(waited_s, 1)},
-    )

@@ -14,6 +14,7 @@ from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch_row
 from binlogsync.mysql.table_errors import MISSING
 from binlogsync.sql_identifiers import quote_mysql
 from binlogsync.targets import TableStore
+from dagster_binlogsync.checks.check_step import build_check_steps, mirrors_of
 from dagster_binlogsync.keys import TableName
 from dagster_binlogsync.resource_keys import ResourceKeys
 from dagster_binlogsync.table_asset import TableAsset
@@ -23,25 +24,24 @@ WAIT_S = 2.0
 ADVICE = "; changes may still be in flight. If the counts stay different, rebuild the mirror."
 
 
-def build_row_count_checks(tables: Sequence[TableAsset], keys: ResourceKeys) -> list[dg.AssetChecksDefinition]:
-    """The check `row_count` of each mirror."""
-    return [_build_row_count_check(table, keys) for table in tables if table.is_mirror]
-
-
-def _build_row_count_check(table: TableAsset, keys: ResourceKeys) -> dg.AssetChecksDefinition:
-    name = table.name
-
-    @dg.asset_check(
-        asset=table.key,
-        name="row_count",
-        required_resource_keys=keys.require(("mysql", "warehouse")),
-        description=f"The mirror has as many rows as {name.markdown} in MySQL. Scans the whole table in MySQL.",
-    )
-    def _row_count(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        resources = keys.find(context)
-        return row_count(name, resources.mysql.config(name.source), resources.warehouse.file())
-
-    return _row_count
+def build_row_count_checks(
+    source: str, tables: Sequence[TableAsset], keys: ResourceKeys
+) -> list[dg.AssetChecksDefinition]:
+    """The check `row_count` of the mirrors of a source; none if it has no mirrors."""
+    mirrors = mirrors_of(tables)
+    return [
+        *build_check_steps(
+            "row_count",
+            source,
+            mirrors,
+            lambda name: f"The mirror has as many rows as {name.markdown} in MySQL. Scans the whole table in MySQL.",
+            lambda _, resources, table: row_count(
+                table.name, resources.mysql.config(table.name.source), resources.warehouse.file()
+            ),
+            keys.require(("mysql", "warehouse")),
+            keys,
+        )
+    ]
 
 
 def row_count(name: TableName, mysql: MySQLConfig, tables: TableStore) -> dg.AssetCheckResult:

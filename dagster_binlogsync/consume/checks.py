@@ -1,12 +1,18 @@
-"""The checks that consumer runs report: `handled`, `backlog` and `no_gap`."""
+"""The checks that consumer runs report: `handled`, `backlog` and `no_gap`, and `fresh` of mirrors."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 
 from binlogsync.consume.gaps import ConsumerGap
+from binlogsync.consume.progress import TableProgress
 from binlogsync.errors import BinlogSyncError
 from binlogsync.escaping import markdown
+from binlogsync.nats.reader import StreamReader
+from binlogsync.targets.progress import ProgressKey
+from dagster_binlogsync.consume.spec import ConsumerSpec
 
 CHECKS = (
     ("handled", "No change is blocked by a failing handler or a model that does not match the table."),
@@ -15,6 +21,7 @@ CHECKS = (
 )
 """Name and description of each check."""
 SMALL_BACKLOG = 1000
+MAX_AGE_S = 300.0
 MIRROR_ADVICE = (
     "Each run tries to read the table again, which closes the gap. So do binlogsync verify and the check "
     "equals_source if they find the mirror equal to its table."
@@ -55,6 +62,40 @@ def no_gap(key: dg.AssetKey, opened: Sequence[ConsumerGap]) -> dg.AssetCheckResu
         description=f"Changes may be missing: {markdown(str(opened[-1]))}. {advice}",
         metadata={"gaps": len(opened), "kinds": ", ".join(sorted({gap.kind for gap in opened}))},
     )
+
+
+def oldest_unconsumed_s(reader: StreamReader, key: ProgressKey, sequence: int) -> float | None:
+    """Seconds since the commit of the first change after the stream sequence. None if there is no such change."""
+    waiting = reader.changes_from(key.database, key.table, sequence + 1)
+    if not waiting:
+        return None
+    committed: datetime = waiting[0].batch.data.column("ts_us")[0].as_py()
+    return (datetime.now(UTC) - committed).total_seconds()
+
+
+def check_freshness(waited_s: float | None) -> dg.AssetCheckResult:
+    """Passes if no change has waited longer than MAX_AGE_S."""
+    if waited_s is None:
+        return dg.AssetCheckResult(
+            passed=True, description="No change is waiting in the stream.", metadata={"waited_s": 0.0}
+        )
+    return dg.AssetCheckResult(
+        passed=waited_s <= MAX_AGE_S,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"A change was committed {waited_s:.0f} s ago and is not in the mirror yet.",
+        metadata={"waited_s": round(waited_s, 1)},
+    )
+
+
+def report_freshness(
+    instance: dg.DagsterInstance, resources: Any, consumer: ConsumerSpec, reader: StreamReader, waiting: int
+) -> None:
+    """Report the check `fresh` of a mirror, which belongs to another step, after a run with `waiting` messages left."""
+    waited_s = None
+    if waiting:
+        progress = TableProgress(resources.warehouse.file()).load(consumer.progress_key)
+        waited_s = oldest_unconsumed_s(reader, consumer.progress_key, progress.sequence)
+    report_check(instance, check_freshness(waited_s)._replace(asset_key=consumer.asset_key, check_name="fresh"))
 
 
 def report_check(instance: dg.DagsterInstance, result: dg.AssetCheckResult) -> None:

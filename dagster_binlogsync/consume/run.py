@@ -7,7 +7,7 @@ still blocked. Dagster itself retries nothing.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,13 +18,19 @@ from binlogsync.bookmarks import Bookmark
 from binlogsync.consume.engine import ConsumeOptions
 from binlogsync.consume.gaps import open_gaps
 from binlogsync.consume.pool import ConsumerTask, TableReport, WorkerPool, WorkerPoolOptions
-from binlogsync.consume.progress import TableProgress
+from binlogsync.consume.progress import ProgressKey, TableProgress
 from binlogsync.consume.targets import Target
 from binlogsync.errors import BinlogSyncError, HandlerError
 from binlogsync.mysql.config import MySQLConfig
 from binlogsync.nats.reader import StreamReader
 from binlogsync.stores import PositionStore
-from dagster_binlogsync.consume.checks import backlog_check, handled_check, no_gap, report_check
+from dagster_binlogsync.consume.checks import (
+    backlog_check,
+    handled_check,
+    no_gap,
+    report_check,
+    report_freshness,
+)
 from dagster_binlogsync.consume.config import ConsumeConfig, TableRunConfig
 from dagster_binlogsync.consume.load_reporter import LoadReporter
 from dagster_binlogsync.consume.metadata import (
@@ -160,17 +166,14 @@ class ConsumerRun:
 
     def results(self) -> Iterator[ConsumerEvent]:
         """The check results of all tables, and a materialization of each that is neither blocked nor unloaded."""
-        mirrors = [table.consumer.progress_key for table in self.tables.values() if table.target.repairs_gaps]
-        stored = StoredProgress()
-        stored.read(self.resources.warehouse.file())
-        unloaded = stored.find_unloaded(mirrors)
+        unloaded = self.find_unloaded()
         for mirror in unloaded:
             self.context.log.info(f"{mirror.database}.{mirror.table} is not loaded yet; the next run resumes the load")
         with ExitStack() as stack:
             reader: StreamReader | None = None
             for table in self.tables.values():
                 key = table.consumer.asset_key
-                checks = [handled_check(key, table.error), self._gap_check(table)]
+                checks = [handled_check(key, table.error), self.check_gaps(table)]
                 if table.error is not None or table.consumer.progress_key in unloaded:
                     yield from checks
                     continue
@@ -178,18 +181,27 @@ class ConsumerRun:
                 waiting = reader.pending(table.consumer.durable)
                 left = waiting.num_pending + waiting.num_ack_pending if waiting is not None else 0
                 checks.append(backlog_check(key, left))
+                if table.target.repairs_gaps:
+                    report_freshness(self.context.instance, self.resources, table.consumer, reader, left)
                 yield dg.MaterializeResult(
                     asset_key=key, metadata=self._metadata(table, table.total), check_results=checks
                 )
 
+    def find_unloaded(self) -> Collection[ProgressKey]:
+        """The mirrors whose first load has not ended."""
+        mirrors = [table.consumer.progress_key for table in self.tables.values() if table.target.repairs_gaps]
+        stored = StoredProgress()
+        stored.read(self.resources.warehouse.file())
+        return stored.find_unloaded(mirrors)
+
     def _report_gap(self, table: TableState) -> None:
         """Report the check `no_gap` immediately if its result has changed."""
-        result = self._gap_check(table)
+        result = self.check_gaps(table)
         if table.has_gap is not (not result.passed):
             table.has_gap = not result.passed
             report_check(self.context.instance, result)
 
-    def _gap_check(self, table: TableState) -> dg.AssetCheckResult:
+    def check_gaps(self, table: TableState) -> dg.AssetCheckResult:
         """The check `no_gap`: open gaps found by this run or an earlier one."""
         store = TableProgress(self.resources.warehouse.file())
         return no_gap(table.consumer.asset_key, open_gaps(store, table.consumer.progress_key))

@@ -2,7 +2,7 @@
 
 These are tables with unconsumed changes, mirrors that have no table yet, which the run loads, and tables without a
 backlog whose progress is old: the stream has dropped, or may soon drop, messages after it. There is one sensor per
-source, with one short connection and at most two requests per table in each tick. The run also consumes tables without
+source, with one short connection and few requests in each tick. The run also consumes tables without
 a backlog and lasts as long as changes arrive, so there are few, long runs. Tables of an active run are left out. One
 that failed is requested again after a delay that doubles with each consecutive failure; the other tables do not wait
 for it. If NATS is not reachable, the tick fails.
@@ -149,15 +149,8 @@ def stop_outdated_runs(
 
 def count_pending(reader: StreamReader, tables: Iterable[WatchedTable]) -> Mapping[WatchedTable, int]:
     """Number of unconsumed messages of each table. If it was never consumed: all its messages in the stream."""
-    stored = reader.tables()
-    backlog = {}
-    for table in tables:
-        durable = reader.pending(table.durable)
-        if durable is not None:
-            backlog[table] = durable.num_pending + durable.num_ack_pending
-        else:
-            backlog[table] = stored.get((table.database, table.table), 0)
-    return backlog
+    stored, pending = reader.tables(), reader.pending_counts()
+    return {table: pending.get(table.durable, stored.get((table.database, table.table), 0)) for table in tables}
 
 
 def request_runs(

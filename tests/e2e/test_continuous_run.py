@@ -88,6 +88,14 @@ class Continuous:
         return self.run.status
 
 
+def checks_of(instance: dg.DagsterInstance, table: TableAsset, *names: str) -> dict[str, bool | None]:
+    """Whether the latest evaluation of each check passed; None if there is none."""
+    keys = [dg.AssetCheckKey(table.key, name) for name in names]
+    found = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
+    passed = {key.name: record.evaluation.passed for key, record in found.items() if record.evaluation}
+    return {name: passed.get(name) for name in names}
+
+
 @contextmanager
 def ended(made: Continuous) -> Iterator[Continuous]:
     try:
@@ -109,6 +117,16 @@ def live(project: DagsterProject, monkeypatch: pytest.MonkeyPatch) -> Iterator[C
         made.start()
         made.wait(lambda: made.has_mirrored(1) and made.handled() == [1], "the first changes")
         yield made
+
+
+def test_healthy_tables_show_checks_that_passed(live: Continuous) -> None:
+    names = {live.orders: ("handled", "backlog", "no_gap", "fresh"), live.notes: ("handled", "backlog", "no_gap")}
+    for table, checks in names.items():
+        live.wait(
+            lambda table=table, checks=checks: all(checks_of(live.project.instance, table, *checks).values()),  # type: ignore[misc]
+            f"the checks of {table.name}",
+        )
+    assert live.end() == dg.DagsterRunStatus.SUCCESS
 
 
 def test_tables_stay_live_and_a_failing_handler_blocks_its_own_table(live: Continuous) -> None:

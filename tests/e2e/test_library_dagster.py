@@ -11,13 +11,17 @@ from binlogsync.table_list import load_table_list
 from dagster_binlogsync import (
     BinlogsyncResource,
     ConsumeConfig,
+    ResourceKeys,
     TailConfig,
     binlogsync_assets,
     build_definitions,
     build_tail,
+    mirror,
     mirrors,
 )
+from dagster_binlogsync.keys import TableName
 from dagster_binlogsync.tail.table_list_writer import TableListWriter
+from tests.e2e.asset_job import asset_job
 from tests.e2e.dagster_project import DagsterProject
 from tests.waiting import wait_until
 
@@ -104,6 +108,70 @@ def test_assets_of_a_project_consume_and_describe_their_tables(project: DagsterP
     assert types == ["int", "varchar(40)", "decimal(10,2)", "datetime(3)"]
     results = {check.check_name: check.passed for check in done.get_asset_check_evaluations()}
     assert results == {"handled": True, "backlog": True, "no_gap": True}
+    fresh = dg.AssetCheckKey(orders, "fresh")
+    latest = project.instance.event_log_storage.get_latest_asset_check_execution_by_key([fresh])
+    evaluation = latest[fresh].evaluation
+    assert evaluation is not None
+    assert evaluation.passed
+
+
+@pytest.mark.slow
+def test_the_executor_of_the_project_runs_the_assets(project: DagsterProject) -> None:
+    """Each step of Dagster's default executor is a process of its own."""
+    project.mysql.execute("INSERT INTO notes VALUES (1, 'a')")
+    settings = Settings.read(project.folder)
+    assert project.tail(build_definitions(settings, tail=tail_of(project, settings))).success
+    keys = [TableName(project.source, project.source, table).consumer_key for table in ("notes", "orders")]
+    with dg.execute_job(
+        dg.reconstructable(asset_job),
+        instance=project.instance,
+        run_config=dg.RunConfig(ops={f"consumers_{project.source}": QUICK}).to_config_dict(),  # type: ignore[no-untyped-call]
+    ) as done:
+        assert done.success
+        assert {event.asset_key for event in done.get_asset_materialization_events()} == {
+            *keys,
+            dg.AssetKey("unrelated"),
+        }
+    project.assert_mirrored("notes")
+
+
+def test_assets_downstream_of_a_mirror_run_when_it_changed(project: DagsterProject) -> None:
+    """By declarative automation: the materialization of the mirror makes an eager asset due, once."""
+    notes = mirror(f"{project.source}.notes")
+
+    @dg.asset(deps=[notes.key], automation_condition=dg.AutomationCondition.eager())
+    def report(warehouse: dg.ResourceParam[Any]) -> dg.MaterializeResult[Any]:
+        with warehouse.file().transaction() as connection:
+            [[rows]] = connection.execute(f'SELECT count(*) FROM "{project.source}".notes').fetchall()
+        return dg.MaterializeResult(metadata={"rows": rows})
+
+    settings = Settings.read(project.folder)
+    built = build_definitions(settings, [notes, report], tail=tail_of(project, settings))
+    warehouse = built.resources[ResourceKeys.of_source(project.source).warehouse]  # type: ignore[index]
+    built = dg.Definitions.merge(built, dg.Definitions(resources={"warehouse": warehouse}))
+    cursor: Any = None
+
+    def is_due() -> bool:
+        nonlocal cursor
+        result = dg.evaluate_automation_conditions(
+            built,
+            instance=project.instance,
+            asset_selection=dg.AssetSelection.assets(report),
+            cursor=cursor,
+        )
+        cursor = result.cursor
+        return result.total_requested == 1
+
+    assert not is_due()
+    project.mysql.execute("INSERT INTO notes VALUES (1, 'a')")
+    assert project.tail(built).success
+    assert not is_due()
+    assert project.consume(built, notes).success
+    assert is_due()
+    job = built.resolve_implicit_global_asset_job_def()
+    done = job.execute_in_process(instance=project.instance, asset_selection=[report.key])
+    assert metadata_of(done, report.key)["rows"].value == 1
+    assert not is_due()
 
 
 def test_the_resource_reads_the_same_files_as_the_settings(project: DagsterProject) -> None:

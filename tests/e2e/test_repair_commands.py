@@ -80,7 +80,7 @@ def test_the_check_repairs_if_configured(project: DagsterProject) -> None:
     assert [(check.check_name, check.passed) for check in found.get_asset_check_evaluations() if not check.passed] == [
         ("equals_source", False)
     ]
-    op = next(node.name for node in job.nodes if node.name.endswith("equals_source"))
+    op = f"{project.source}_equals_source"
     done = job.execute_in_process(instance=project.instance, run_config={"ops": {op: {"config": {"repair": True}}}})
     check = next(check for check in done.get_asset_check_evaluations() if check.check_name == "equals_source")
     assert check.passed

@@ -1,0 +1,58 @@
+"""Checks of many tables in few steps: any subset, several errors, and names of the steps."""
+
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from binlogsync.errors import SinkError
+from dagster_binlogsync import ResourceKeys, TableAsset, mirror
+from dagster_binlogsync.checks import check_step
+from dagster_binlogsync.checks.check_step import build_check_steps
+
+TABLES = [mirror(f"shop.{name}", source="main") for name in ("a", "b", "c", "d")]
+KEYS = {str(table.name): dg.AssetCheckKey(table.key, "good") for table in TABLES}
+
+
+def evaluate(context: Any, resources: Any, table: TableAsset) -> dg.AssetCheckResult:
+    if table.name.table in "cd":
+        raise SinkError("NATS is away")
+    return dg.AssetCheckResult(passed=table.name.table == "a", description=table.name.table)
+
+
+def build() -> list[dg.AssetChecksDefinition]:
+    return build_check_steps("good", "main", TABLES, str, evaluate, set(), ResourceKeys())
+
+
+def run(*names: str) -> dg.ExecuteInProcessResult:
+    keys = [KEYS[f"shop.{name}"] for name in names]
+    job = dg.define_asset_job("job", dg.AssetSelection.checks(*keys))
+    specs = [table.spec for table in TABLES]
+    defs = dg.Definitions(specs, asset_checks=build(), jobs=[job], executor=dg.in_process_executor)
+    return defs.resolve_job_def("job").execute_in_process(raise_on_error=False)
+
+
+def results(done: dg.ExecuteInProcessResult) -> dict[str, bool]:
+    return {check.asset_key.path[-1]: check.passed for check in done.get_asset_check_evaluations()}
+
+
+def test_only_the_selected_checks_are_evaluated() -> None:
+    done = run("b")
+    assert done.success
+    assert results(done) == {"b": False}
+
+
+def test_an_error_of_one_table_leaves_the_others_their_results() -> None:
+    done = run("a", "b", "c", "d")
+    assert not done.success
+    assert results(done) == {"a": True, "b": False}
+    [failure] = [event for event in done.all_events if event.is_step_failure]
+    data = failure.step_failure_data
+    assert data.user_failure_data is not None
+    assert data.user_failure_data.description == "shop.c: SinkError: NATS is away\nshop.d: SinkError: NATS is away"
+
+
+def test_many_tables_are_several_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check_step, "TABLES_OF_STEP", 3)
+    assert [step.op.name for step in build()] == ["main_good", "main_good_2"]
+    assert build_check_steps("good", "main", [], str, evaluate, set(), ResourceKeys()) == []
