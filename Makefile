@@ -37,9 +37,11 @@ demo: $(INSTALLED) ## private servers, a workload and Dagster's UI (CHECK=1: run
 	@$(RUN) -m pipelines.demo $(if $(filter-out 0,$(CHECK)),--check) $(if $(RATE),--rate $(RATE)) \
 		$(if $(filter-out file,$(origin PORT)),--port $(PORT)) $(ARGS)
 
+# The last variable is that of `dg dev`: Reload definitions then reads .env again.
 .PHONY: dev
 dev: $(INSTALLED) .dagster_home/dagster.yaml ## Dagster's UI with your own servers (settings in .env; PORT=3000)
-	@DAGSTER_HOME="$$PWD/.dagster_home" exec $(VENV)/bin/dagster dev --port $(PORT) $(ARGS)
+	@DAGSTER_HOME="$$PWD/.dagster_home" DAGSTER_PROJECT_ENV_FILE_PATHS='{"binlogsync": "."}' \
+		exec $(VENV)/bin/dagster dev --port $(PORT) $(ARGS)
 
 .PHONY: test
 test: $(INSTALLED) servers kernels ## all tests, on real servers (ARGS="-k name"; WORKERS=0: sequentially)
@@ -96,9 +98,9 @@ clean: ## remove the environment, Dagster's local state and all caches in this f
 	rm -rf $(VENV) .venv-* .dagster_home .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
 	find $(FOLDERS) -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.dagster_home/dagster.yaml: dagster.yaml
+.dagster_home/dagster.yaml: pipelines/dagster.yaml
 	@mkdir -p .dagster_home
-	@ln -sf ../dagster.yaml $@
+	@ln -sf ../pipelines/dagster.yaml $@
 	@touch -h $@
 
 $(INSTALLED):

@@ -52,7 +52,8 @@ secrets are hidden.
   `${NAME:-default}` is replaced, also in single quotes. Here, a line that is no assignment, and a reference to a name
   that is not set, are errors. Set a value that itself contains `${` in `binlogsync.toml` or in the environment.
 - Processes of Dagster put the variables of `.env` into their environment, where they replace variables that are
-  already set.
+  already set. `make dev` and `dg dev` read `.env` again at each *Reload definitions*; `dagster dev` reads it only
+  when it starts, unless `DAGSTER_PROJECT_ENV_FILE_PATHS` names it, as in the Makefile.
 - Dagster receives a secret as the name of its variable (`EnvVar`), so neither its UI nor its database contains the
   value. For that purpose, a secret from `binlogsync.toml` is put into the environment of the process, and of the runs
   that it starts: after changing it, reload the code location.

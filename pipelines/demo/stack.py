@@ -101,7 +101,7 @@ def dagster(
     """
     home = folder / "dagster_home"
     make_folder(home)
-    shutil.copy(ROOT / "dagster.yaml", home)
+    shutil.copy(ROOT / "pipelines" / "dagster.yaml", home)
     with dg.DagsterInstance.from_config(str(home)):
         pass  # creates the storage, because several processes that create it at once can corrupt it
     if port and not _is_free(port):
