@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from binlogsync.errors import ConsumeError as ConsumeError
     from binlogsync.errors import HandlerError as HandlerError
     from binlogsync.errors import ModelError as ModelError
+    from binlogsync.errors import TargetBusyError as TargetBusyError
+    from binlogsync.targets.duckdb.reading import open_warehouse as open_warehouse
 
 _HOMES = {
     "Change": "change",
@@ -34,6 +36,8 @@ _HOMES = {
     "ConsumeError": "errors",
     "HandlerError": "errors",
     "ModelError": "errors",
+    "TargetBusyError": "errors",
+    "open_warehouse": "targets.duckdb.reading",
     "Retry": "consume.handler",
     "RedisSeenIds": "consume.deduplication",
     "SeenIds": "consume.deduplication",

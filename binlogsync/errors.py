@@ -142,6 +142,18 @@ class ConsumeError(BinlogSyncError):
     """A consumer cannot continue."""
 
 
+class TargetBusyError(ConsumeError):
+    """Another process, or another thread, has the file of a target open; it can be written after that.
+
+    Attributes:
+        path: of the file.
+    """
+
+    def __init__(self, message: str, path: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
 class ClientTakenError(ConsumeError):
     """Another live consumer has this client id."""
 

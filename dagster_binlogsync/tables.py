@@ -5,6 +5,7 @@ from typing import TypeVar, overload
 
 from binlogsync.consume.handler import Handler, Retry
 from binlogsync.consume.handler_signature import HandlerFunction
+from binlogsync.consume.progress import TableProgress
 from binlogsync.consume.start_position import Start, check_start
 from binlogsync.consume.targets import Target
 from binlogsync.errors import ConfigError
@@ -14,6 +15,8 @@ from binlogsync.mysql.config import MySQLConfig
 from binlogsync.settings import Settings
 from binlogsync.snapshot.throttle import LoadLimits
 from binlogsync.table_list import ListedTable, load_table_list
+from binlogsync.targets import TableStore
+from binlogsync.targets.factory import open_store
 from binlogsync.targets.mirror_state import MirrorOptions
 from dagster_binlogsync.consume.spec import ConsumerSpec
 from dagster_binlogsync.keys import TableName
@@ -78,7 +81,7 @@ def mirror_table(
     consumer = ConsumerSpec(
         name,
         client_id,
-        lambda path, mysql: Mirror(path, name.database, name.table, mysql, keeps, limits()),
+        lambda store, mysql: Mirror(store, name.database, name.table, mysql, keeps, limits()),
         (name.database, name.table),
         together,
     )
@@ -170,8 +173,8 @@ def table_consumer(
         shown = options or AssetOptions()
         Handler(model, handler, "unused")  # reports an invalid model or handler now, not in the first run
 
-        def target(path: str, mysql: MySQLConfig) -> Target:
-            return Handler(model, handler, path, retry)
+        def target(store: TableStore | str, mysql: MySQLConfig) -> Target:
+            return Handler(model, handler, TableProgress(open_store(store)), retry)
 
         consumer = ConsumerSpec(name, client_id, target, shown.shows, start=check_start(start))
         description = (handler.__doc__ or "").strip() or None

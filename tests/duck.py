@@ -6,7 +6,8 @@ import atexit
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from binlogsync.targets.duckdb.file import quote
 from tests.waiting import wait_until
 
 SERVER_UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
+_HOLD = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
 _READER: list[duckdb.DuckDBPyConnection] = []
 _LOCK = threading.Lock()
 atexit.register(_READER.clear)
@@ -86,3 +88,16 @@ def make_batch(schema: TableSchema, changes: Sequence[Change], first: int = 0) -
     }
     images = tuple(pa.array([change[i] for change in changes], image) for i in (1, 2))
     return build_batch(schema, [change[0] for change in changes], (images[0], images[1]), source, (SERVER_UUID, 7))
+
+
+@contextmanager
+def locked_by_another(path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that has the file open until its input ends."""
+    command = [sys.executable, "-c", _HOLD, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.stdin.close()
+        process.wait(60)

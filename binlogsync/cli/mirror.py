@@ -94,7 +94,7 @@ class _MirrorCommand:
             TableFilter(tuple(arguments.patterns), tuple(arguments.exclude)).folded(fold),
             MirrorOptions(arguments.deleted_at, arguments.history),
             choose_limits(settings, arguments),
-            open_store(arguments.to),
+            open_store(arguments.to, storage_version=settings.values.warehouse.storage_version),
             MirrorLines(_REPORT_S),
             StreamReader(settings.nats(NATS_TIMEOUT_S), source),
         )

@@ -12,13 +12,14 @@ from binlogsync.errors import ConfigError
 from binlogsync.modules import import_within, objects_of
 from binlogsync.mysql import MySQLConfig
 from binlogsync.replay.factory import SourceTable
+from binlogsync.targets import TableStore
 
 
 class ConsumerLike(Protocol):
     """The table that is consumed, and its target."""
 
     client_id: str
-    target: Callable[[str, MySQLConfig], Target]
+    target: Callable[[TableStore | str, MySQLConfig], Target]
     """Creates the target, from the path of the warehouse and the connection settings of the source."""
 
 

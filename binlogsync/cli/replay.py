@@ -20,6 +20,8 @@ from binlogsync.replay.factory import SourceTable, TargetLocations, make_plan, m
 from binlogsync.replay.run import ReplayResult, ReplayTask, replay_ranges
 from binlogsync.settings import Settings
 from binlogsync.signals import stop_on_signals
+from binlogsync.targets import TableStore
+from binlogsync.targets.factory import open_store
 from binlogsync.text_format import format_counts, format_rate
 
 
@@ -28,7 +30,7 @@ def run(settings: Settings, arguments: Namespace) -> int:
     source = settings.source(arguments.source)
     table = SourceTable(source, *read_table(settings, source, arguments.table))
     tail = settings.tail(table.source)
-    locations = TargetLocations(settings.warehouse_path(), settings.jetstream(), _handler_target(settings, table))
+    locations = TargetLocations(_warehouse(settings), settings.jetstream(), _handler_target(settings, table))
     with (
         stop_on_signals() as stop,
         closing(settings.positions()) as store,
@@ -63,9 +65,13 @@ def _describe_result(done: ReplayResult) -> str:
     )
 
 
+def _warehouse(settings: Settings) -> TableStore:
+    return open_store(settings.warehouse_path(), storage_version=settings.values.warehouse.storage_version)
+
+
 def _handler_target(settings: Settings, table: SourceTable) -> Callable[[], Target]:
     def make() -> Target:
         consumer = find_consumer(settings.consumers(), table).consumer
-        return consumer.target(str(settings.warehouse_path()), settings.mysql(table.source))
+        return consumer.target(_warehouse(settings), settings.mysql(table.source))
 
     return make

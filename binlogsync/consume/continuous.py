@@ -20,13 +20,13 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from types import TracebackType
 
 from binlogsync.consume.continuous_options import ContinuousOptions
 from binlogsync.consume.engine import Table
 from binlogsync.consume.live_state import LiveState, find_moved
 from binlogsync.consume.live_table import ACK_S, LiveTable
+from binlogsync.consume.patience import BUSY_PAUSE_S
 from binlogsync.consume.pool import (
     ConsumerTask,
     OpenReader,
@@ -39,8 +39,8 @@ from binlogsync.consume.pool import (
 )
 from binlogsync.consume.progress_buffer import BufferedProgress, ProgressBuffer
 from binlogsync.consume.scheduler import Scheduler
-from binlogsync.errors import BinlogSyncError, ConfigError, HandlerError
-from binlogsync.nats.reader import StreamReader
+from binlogsync.consume.shared_readers import SharedReaders
+from binlogsync.errors import BinlogSyncError, ConfigError, HandlerError, TargetBusyError
 from binlogsync.waiting import Interval, backoff_s
 
 __all__ = ["ContinuousOptions", "ContinuousPool"]
@@ -72,10 +72,8 @@ class ContinuousPool:
         self._scheduler: Scheduler[LiveState] = Scheduler((), options.max_workers)
         self._states: dict[Table, LiveState] = {}
         self._buffer = ProgressBuffer()
-        self._readers: dict[int, StreamReader] = {}
-        self._connecting = threading.Lock()
+        self._readers = SharedReaders(open_reader)
         self._added = 0
-        self._held = ExitStack()
         self._scopes: set[str] = set()  # of the transactions that are applied now
         self._events = ReportQueue()
         self._workers: list[threading.Thread] = []
@@ -114,8 +112,7 @@ class ContinuousPool:
         for state in self._states.values():
             self._unwrap(state)
             state.target.store.release()
-        self._held.close()
-        self._readers.clear()
+        self._readers.close()
 
     @property
     def tables(self) -> tuple[Table, ...]:
@@ -204,13 +201,6 @@ class ContinuousPool:
             if len(self._workers) < self._options.max_workers and not self._stop.is_set():
                 self._workers.append(threading.Thread(target=self._run, daemon=True))
                 self._workers[-1].start()
-
-    def _reader(self, state: LiveState) -> StreamReader:
-        """A reader for the table, over the connection that it shares with others."""
-        with self._connecting:
-            if state.connection not in self._readers:
-                self._readers[state.connection] = self._held.enter_context(self._open())
-            return self._readers[state.connection].beside()
 
     def _tend(self) -> None:
         """Start threads, store progress, release files, and look for lost connections and moved progress."""
@@ -312,7 +302,7 @@ class ContinuousPool:
 
     def _open_table(self, state: LiveState) -> bool:
         """Open the table, which loads a new mirror; False if that was stopped."""
-        reader, task = self._reader(state), state.task
+        reader, task = self._readers.beside(state.connection), state.task
         state.live = LiveTable.open(
             task.table, task.target, task.options, reader, lambda: self._signal(state), self._stop
         )
@@ -324,6 +314,10 @@ class ContinuousPool:
         works = [state.live.work for state in states if state.live is not None]
         try:
             states[0].target.join([state.target for state in states[1:]]).take(works, self._stop)
+        except TargetBusyError as error:
+            for state in states:
+                self._fail(state, error)
+            return
         except BinlogSyncError as error:
             log.debug("a transaction of %d mirrors failed: %s; applying each alone", len(states), error)
             for state in states:
@@ -358,6 +352,7 @@ class ContinuousPool:
         if self._stop.is_set() and state.failures and not done.changes:
             self._scheduler.requeue(state)
             return  # a retry that was interrupted does not prove that the failure is resolved
+        state.patience.end()
         state.set_healthy()
         state.add_result(done)
         if state.live.has_more or state.is_removed:
@@ -380,6 +375,10 @@ class ContinuousPool:
             self._scheduler.set_idle(state, _AGAIN_S)
 
     def _fail(self, state: LiveState, error: BinlogSyncError) -> None:
+        if isinstance(error, TargetBusyError) and state.patience.allows(error):
+            state.leave()
+            self._scheduler.delay_retry(state, BUSY_PAUSE_S)
+            return
         state.failures += 1
         state.tries += error.tries if isinstance(error, HandlerError) else 0
         if state.live is not None and (done := state.live.take_result()).changes:

@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING, Literal
 from binlogsync.codec.subjects import durable_name
 from binlogsync.consume.boundaries import changes_up_to, count_changes, earlier, last_transaction
 from binlogsync.consume.delivery import StreamRecreatedError, TableDelivery
+from binlogsync.consume.patience import BUSY_PAUSE_S, TargetPatience
 from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey, Tracker
 from binlogsync.consume.start_position import Bookmarks, Start, check_start, first_sequence
 from binlogsync.consume.targets import TableChanges
-from binlogsync.errors import ConfigError
+from binlogsync.errors import ConfigError, TargetBusyError
 from binlogsync.nats.reader import StreamReader
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def consume(
     Raises ConsumeError (its subclasses for a model that does not fit and a handler that fails), SinkError when the
     stream cannot be reached. Changes processed before an error are stored.
     """
-    return _Run(reader, target, options, stop, pulse).drain([table])[table]
+    return _drain(lambda: _Run(reader, target, options, stop, pulse), [table], stop)[table]
 
 
 def consume_together(
@@ -145,7 +146,19 @@ def consume_together(
         raise ConfigError(f"durable={options.durable!r}: several tables need a durable each; leave the option out")
     first, *others = targets.values()
     target = first.join(others) if others else first
-    return _Run(reader, target, options, stop, pulse).drain(list(targets))
+    return _drain(lambda: _Run(reader, target, options, stop, pulse), list(targets), stop)
+
+
+def _drain(start: Callable[[], _Run], tables: list[Table], stop: threading.Event) -> Mapping[Table, ConsumeResult]:
+    """Drain the tables, again from their stored progress as long as another process has the target open."""
+    patience = TargetPatience()
+    while True:
+        try:
+            return start().drain(tables)
+        except TargetBusyError as error:
+            if stop.is_set() or not patience.allows(error):
+                raise
+            stop.wait(BUSY_PAUSE_S)
 
 
 def open_delivery(reader: StreamReader, key: ProgressKey, target: Target, options: ConsumeOptions) -> TableDelivery:

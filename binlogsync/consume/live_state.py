@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from binlogsync.consume.engine import ConsumeResult, Table
 from binlogsync.consume.live_table import LiveTable
+from binlogsync.consume.patience import TargetPatience
 from binlogsync.consume.pool import ConsumerTask
 from binlogsync.consume.progress import ConsumerProgress, ProgressKey
 from binlogsync.consume.progress_buffer import BufferedProgress
@@ -36,6 +37,7 @@ class LiveState:
         must_reopen: its progress was moved by another process.
         is_removed: set when it is to be removed from the pool.
         alone_until: until when it is not applied together with others.
+        patience: for a target that another process has open.
     """
 
     task: ConsumerTask
@@ -51,6 +53,7 @@ class LiveState:
     must_reopen: bool = False
     is_removed: bool = False
     alone_until: float = 0.0
+    patience: TargetPatience = field(default_factory=TargetPatience)
     _result: ConsumeResult | None = None
     _taken_at: float = field(default_factory=time.monotonic)
     _lock: threading.Lock = field(default_factory=threading.Lock)

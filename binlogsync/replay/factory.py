@@ -7,7 +7,6 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from binlogsync.consume.targets import Target
 from binlogsync.errors import ConfigError, SinkError, WireError
@@ -24,6 +23,7 @@ from binlogsync.replay.to_stream import SubjectTarget
 from binlogsync.replay.to_tables import HandlerTarget, TableTarget
 from binlogsync.sinks.jetstream import JetStreamOptions
 from binlogsync.stores import PositionStore
+from binlogsync.targets import TableStore
 
 log = logging.getLogger(__name__)
 
@@ -82,12 +82,12 @@ class TargetLocations:
     """Where targets are stored, and how to reach them.
 
     Attributes:
-        warehouse: the DuckDB file of the replayed tables and of the tables that handlers write.
+        warehouse: the store of the replayed tables and of the tables that handlers write.
         stream: how to reach NATS, and how to create the stream of a replay.
         handler: returns the Target of the table's handler; raises ConfigError if the table has none.
     """
 
-    warehouse: Path
+    warehouse: TableStore
     stream: JetStreamOptions
     handler: Callable[[], Target]
 

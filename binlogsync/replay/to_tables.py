@@ -80,11 +80,11 @@ class HandlerTarget:
 
 
 class TableTarget(HandlerTarget):
-    """A `ReplayTarget` that creates the table `replay_<database>.<table>` in the DuckDB file `path`."""
+    """A `ReplayTarget` that creates the table `replay_<database>.<table>` in a store, or in the file of a path."""
 
-    def __init__(self, path: str | Path, database: str, table: str) -> None:
+    def __init__(self, tables: TableStore | str | Path, database: str, table: str) -> None:
         self.database = _replay_database(database)
-        super().__init__(lambda: Mirror(path, self.database, table), f"table replay_{database}.{table}")
+        super().__init__(lambda: Mirror(tables, self.database, table), f"table replay_{database}.{table}")
 
     def write(self, items: Sequence[StreamBatch], stop: threading.Event) -> None:
         """Apply the changes as a mirror does."""

@@ -217,6 +217,11 @@ class WarehouseSection(Section):
 
     prefix: ClassVar[str] = "WAREHOUSE_"
     path: File = Field(default=".binlogsync/warehouse.duckdb", description="The file; it is created if missing.")
+    storage_version: Annotated[str, Field(pattern=r"^v[0-9]+\.[0-9]+\.[0-9]+$")] | None = Field(
+        default=None,
+        description="Storage format of a new file, as a version of DuckDB: programs with DuckDB 1.4 and newer read "
+        "`v1.4.0`. Default: the newest format, which DuckDB 1 does not read. An existing file keeps its format.",
+    )
 
 
 class LoadSection(Section):

@@ -15,13 +15,17 @@ from binlogsync.targets.duckdb.store import DuckStore
 
 
 def open_store(
-    place: TableStore | str | Path, timeout_s: float = 30.0, error: type[BinlogSyncError] = ConsumeError
+    place: TableStore | str | Path,
+    timeout_s: float = 30.0,
+    error: type[BinlogSyncError] = ConsumeError,
+    storage_version: str | None = None,
 ) -> TableStore:
     """The store at that place: a path is a DuckDB file, which is created if it is missing; a store is returned.
 
     `timeout_s` is how long to wait while another process uses the file, and `error` the class raised when DuckDB fails.
+    A new file gets the format of `storage_version`, like "v1.4.0"; None for the newest.
     """
-    return DuckStore(place, timeout_s, error) if isinstance(place, str | Path) else place
+    return DuckStore(place, timeout_s, error, storage_version) if isinstance(place, str | Path) else place
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from binlogsync.errors import BinlogSyncError, HandlerError
 from binlogsync.mysql.config import MySQLConfig
 from binlogsync.nats.reader import StreamReader
 from binlogsync.stores import PositionStore
+from binlogsync.targets import TableStore
 from dagster_binlogsync.consume.checks import (
     backlog_check,
     handled_check,
@@ -105,9 +106,9 @@ class TableState:
     has_gap: bool = False
 
     @classmethod
-    def start(cls, consumer: ConsumerSpec, path: str, mysql: MySQLConfig) -> "TableState":
+    def start(cls, consumer: ConsumerSpec, store: TableStore, mysql: MySQLConfig) -> "TableState":
         """The state at the start of the run."""
-        return cls(consumer, consumer.target(path, mysql), LoadReporter(consumer.name, consumer.asset_key))
+        return cls(consumer, consumer.target(store, mysql), LoadReporter(consumer.name, consumer.asset_key))
 
 
 @dataclass(slots=True)
@@ -128,8 +129,9 @@ class ConsumerRun:
         resources: SourceResources,
     ) -> "ConsumerRun":
         """The run at its start, with the targets of the consumers; they are of one source."""
-        path, mysql = resources.warehouse.path, resources.mysql.config(consumers[0].name.source)
-        return cls(context, config, {item.table: TableState.start(item, path, mysql) for item in consumers}, resources)
+        warehouse, mysql = resources.warehouse, resources.mysql.config(consumers[0].name.source)
+        tables = {item.table: TableState.start(item, warehouse.file(), mysql) for item in consumers}
+        return cls(context, config, tables, resources)
 
     @property
     def changes(self) -> int:

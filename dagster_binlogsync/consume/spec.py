@@ -11,6 +11,7 @@ from binlogsync.consume.start_position import Start
 from binlogsync.consume.targets import Target
 from binlogsync.mysql.config import MySQLConfig
 from binlogsync.table_list import ListedTable
+from binlogsync.targets import TableStore
 from dagster_binlogsync.keys import TableName
 
 
@@ -21,7 +22,7 @@ class ConsumerSpec:
     Attributes:
         name: the table.
         client_id: the client whose progress is stored.
-        target: builds the target, given the path of the warehouse and the connection settings of the source.
+        target: builds the target, given the warehouse or its path, and the connection settings of the source.
         shows: (schema, table) of the warehouse to count and preview; None for no preview.
         together: name of the group of mirrors that are updated in one transaction; None for no group.
         start: where a handler starts if it has no progress yet.
@@ -31,7 +32,7 @@ class ConsumerSpec:
 
     name: TableName
     client_id: str
-    target: Callable[[str, MySQLConfig], Target]
+    target: Callable[[TableStore | str, MySQLConfig], Target]
     shows: tuple[str, str] | None
     together: str | None = None
     start: Start = "all"

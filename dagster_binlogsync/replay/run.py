@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -69,7 +68,7 @@ def run_replay(
     name = replay.name
     table = SourceTable(name.source, name.database, name.table)
     locations = TargetLocations(
-        Path(resources.warehouse.path), resources.jetstream.options(), lambda: _handler(resources, source, replay)
+        resources.warehouse.file(), resources.jetstream.options(), lambda: _handler(resources, source, replay)
     )
     try:
         if replay.origin not in ORIGINS:
@@ -101,4 +100,4 @@ def _handler(resources: SourceResources, source: ReplaySource, replay: ReplayReq
             "target table, or rebuild the mirror: rewind its consumer with rebuild"
         )
     mysql = resources.mysql.config(source.name)
-    return replay.table.consumer.target(resources.warehouse.path, mysql)
+    return replay.table.consumer.target(resources.warehouse.file(), mysql)

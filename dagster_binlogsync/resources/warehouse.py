@@ -18,8 +18,13 @@ class Warehouse(dg.ConfigurableResource):  # type: ignore[type-arg]
         description="Whether Dagster shows row values: first rows of a table, key of a failed change. They are then "
         "stored in Dagster's event log.",
     )
+    storage_version: str | None = Field(
+        default=None,
+        description="Storage format of a new file, as a version of DuckDB like v1.4.0. Default: the newest.",
+    )
     lock_timeout_s: float = Field(default=60.0, gt=0, description="Seconds to wait for a lock held by another process.")
 
     def file(self, timeout_s: float | None = None) -> DuckStore:
         """The file. `transaction()` opens it for one transaction; `timeout_s` is `lock_timeout_s` by default."""
-        return DuckStore(self.path, self.lock_timeout_s if timeout_s is None else timeout_s, ConsumeError)
+        limit_s = self.lock_timeout_s if timeout_s is None else timeout_s
+        return DuckStore(self.path, limit_s, ConsumeError, self.storage_version)

@@ -21,14 +21,15 @@ from binlogsync.consume.handler import Handler
 from binlogsync.consume.pool import ConsumerTask, TableReport
 from binlogsync.consume.progress import NO_PROGRESS, ProgressKey, ProgressStore
 from binlogsync.consume.progress_nats import NatsProgress
-from binlogsync.errors import BinlogSyncError, ConfigError
+from binlogsync.errors import BinlogSyncError, ConfigError, ConsumeError
 from binlogsync.mirror.target import Mirror
 from binlogsync.nats.client import ConnectionLostError, NatsConnection, NatsOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.targets.duckdb.file import DuckFile
-from tests.duck import query, query_elsewhere
+from binlogsync.targets.duckdb.store import DuckStore
+from tests.duck import locked_by_another, query, query_elsewhere
 from tests.nats_commands import delete_stream
 from tests.samples import SampleOptions, SampleSource, SampleTransaction, small_schema
 from tests.waiting import wait_until
@@ -155,6 +156,27 @@ def test_handlers_and_mirrors_stay_live(stream: SixTables, tmp_path: Path) -> No
     with DuckFile(path).begin() as transaction:
         found = {table: transaction.load_progress(stream.key(table)).changes for table in TABLES}
     assert found == {table: len(ids) for table, ids in stream.ids.items()}
+
+
+def test_a_file_that_another_process_has_open_fails_nothing(
+    stream: SixTables, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "w.duckdb"
+    stores = {table: DuckStore(path, timeout_s=1.0, error=ConsumeError) for table in TABLES}
+    tasks = [ConsumerTask(("shop", t), Mirror(stores[t], "shop", t), ConsumeOptions()) for t in TABLES]
+    stream.write(ALL)
+    with live(stream, tasks) as running:
+        running.wait(lambda: all(running.changes[table] == 1 for table in TABLES), "the first changes")
+        running.wait_quiet()
+        running.wait(lambda: not any(store.is_open for store in stores.values()), "the file is closed")
+        with locked_by_another(path) as process:
+            stream.write(ALL)
+            running.wait(lambda: "Waiting for it" in caplog.text, "the warning")
+            [warning] = [record.message for record in caplog.records if "Waiting for it" in record.message]
+            assert f"{path} was locked by process {process.pid}" in warning
+            assert all(running.changes[table] == 1 for table in TABLES)
+        running.wait(lambda: all(running.changes[table] == 2 for table in TABLES), "the other changes")
+    assert not [report for report in running.reports if report.error is not None]
 
 
 def test_a_failing_handler_blocks_its_own_table_only(stream: SixTables, tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ SAMPLES = {
     "BINLOGSYNC_REDIS_TLS_KEY_FILE": "key.pem",
     "BINLOGSYNC_TABLE_LISTS": "elsewhere/tables",
     "BINLOGSYNC_WAREHOUSE_PATH": "elsewhere/w.duckdb",
+    "BINLOGSYNC_WAREHOUSE_STORAGE_VERSION": "v1.4.0",
     "BINLOGSYNC_LOAD_ROWS_PER_SECOND": "5000",
     "BINLOGSYNC_LOAD_THREADS_RUNNING": "0",
     "BINLOGSYNC_LOAD_REPLICA_LAG_S": "30",
@@ -105,7 +106,7 @@ def used_values(environment: dict[str, str]) -> tuple[Any, ...]:
     with closing(settings.positions()) as store:
         assert isinstance(store, SQLitePositionStore | RedisPositionStore)
         positions = store.path if isinstance(store, SQLitePositionStore) else store.options
-    paths = settings.audit_path(), settings.warehouse_path()
+    paths = settings.audit_path(), settings.warehouse_path(), settings.values.warehouse.storage_version
     options = settings.mysql(), settings.jetstream(), settings.tail(), settings.load_limits(), positions
     return settings.sources(), *options, *paths, settings.values.dagster, settings.values.kernels
 

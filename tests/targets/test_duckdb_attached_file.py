@@ -100,6 +100,22 @@ def test_a_name_with_quotes(tmp_path: Path) -> None:
     assert query(file.path, "FROM t") == [(1,)]
 
 
+def test_the_format_of_a_new_file(tmp_path: Path) -> None:
+    versions = []
+    for version in (None, "v1.4.0"):
+        file = DuckFile(tmp_path / f"{version}.duckdb", storage_version=version)
+        with file.transaction() as connection:
+            connection.execute("CREATE TABLE t (v INT)")
+        other = DuckFile(file.path, storage_version="v1.2.0")  # an existing file keeps its format
+        with other.transaction() as connection:
+            tags = connection.execute("SELECT tags FROM duckdb_databases() WHERE path IS NOT NULL").fetchall()
+        versions.append(tags[0][0]["storage_version"])
+    assert versions[0] > "v2"
+    assert versions[1] == "v1.4.0+"
+    with pytest.raises(SinkError, match="v0"), DuckFile(tmp_path / "new", storage_version="v0").transaction():
+        pass
+
+
 @pytest.mark.parametrize("name", ["memory", "temp", "main"])
 def test_names_that_duckdb_uses_itself(tmp_path: Path, name: str) -> None:
     file = DuckFile(tmp_path / f"{name}.duckdb")

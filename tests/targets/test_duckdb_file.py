@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from binlogsync.errors import ConsumeError, SinkError
 from binlogsync.targets.duckdb.file import DuckFile, quote
-from tests.duck import query
+from tests.duck import locked_by_another, query
 from tests.waiting import wait_until
-
-_HOLD = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
-
-
-@contextmanager
-def locked_by_another(path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process that has the file open until its input ends."""
-    command = [sys.executable, "-c", _HOLD, str(path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdin is not None
-        assert process.stdout.readline() == "held\n"
-        yield process
-        process.stdin.close()
-        process.wait(60)
 
 
 def test_a_transaction_is_atomic(tmp_path: Path) -> None:

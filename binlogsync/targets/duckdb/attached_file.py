@@ -44,12 +44,14 @@ class AttachedFile:
 
     Attributes:
         path: of the file.
+        storage_version: format in which a missing file is created, like "v1.4.0"; None for the newest.
         log, spill: DuckDB's write-ahead log and its folder for temporary data, next to the file.
         is_open: True while the file is attached.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.storage_version: str | None = None
         self.log = Path(f"{path}.wal")
         self.spill = Path(f"{path}.tmp")
         self.is_open = False
@@ -134,7 +136,10 @@ class AttachedFile:
         left = self.log.stat().st_ino if self.log.exists() else None
         with TemporaryDirectory(prefix=f".{self.path.name}-", dir=self.path.parent) as folder:
             temporary = Path(folder) / self.path.name
-            duckdb.connect(str(temporary)).close()
+            with duckdb.connect(":memory:") as connection:
+                version = f" (STORAGE_VERSION {_text(self.storage_version)})" if self.storage_version else ""
+                connection.execute(f"ATTACH {_text(temporary)} AS created{version}")
+                connection.execute("DETACH created")
             temporary.chmod(FILE_MODE)
             with suppress(FileExistsError):
                 os.link(temporary, self.path)
@@ -185,6 +190,6 @@ os.register_at_fork(after_in_child=_abandon_all)
 atexit.register(_discard_all)
 
 
-def _text(path: Path) -> str:
-    """The path as an SQL literal."""
-    return "'" + str(path).replace("'", "''") + "'"
+def _text(value: Path | str) -> str:
+    """A path or text as an SQL literal."""
+    return "'" + str(value).replace("'", "''") + "'"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from binlogsync.errors import BinlogSyncError, SinkError
+from binlogsync.errors import BinlogSyncError, ConsumeError, SinkError, TargetBusyError
 from binlogsync.escaping import printable
 from binlogsync.sql_identifiers import quote_ansi
 from binlogsync.targets import TableStore
@@ -81,7 +81,7 @@ class _SharedFile:
         file: the file.
         keepers: ids of the DuckFile objects that keep the file open.
         waiting: number of threads that wait for `lock`.
-        blocked_by: DuckDB's error while another process has locked the file.
+        blocked_by: DuckDB's error since another process has locked the file; None when it was opened after that.
         since: when the file was opened. close_s: how long closing took the last time. not_before: earliest time to open
             the file again, so that other processes get access.
     """
@@ -121,12 +121,19 @@ class DuckFile(TableStore):
         path: of the file; its folder is created if it is missing.
         timeout_s: how long to wait while another thread or process uses the file.
         error: the exception class to raise when DuckDB fails.
+        storage_version: DuckDB version, like "v1.4.0", whose format a new file gets; None for the newest.
     """
 
     hold_s = 0.3
     longest_hold_s = 3.0
 
-    def __init__(self, path: str | Path, timeout_s: float = 30.0, error: type[BinlogSyncError] = SinkError) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        timeout_s: float = 30.0,
+        error: type[BinlogSyncError] = SinkError,
+        storage_version: str | None = None,
+    ) -> None:
         self.path = Path(path).absolute()
         self.timeout_s = timeout_s
         self._error = error
@@ -134,6 +141,8 @@ class DuckFile(TableStore):
             shared = _SHARED.get(str(self.path)) or _SharedFile(self.path)
             self._shared = _SHARED[str(self.path)] = shared
             _RECENT.append(shared)
+        if storage_version is not None:
+            shared.file.storage_version = storage_version
 
     @property
     def address(self) -> str:
@@ -210,8 +219,8 @@ class DuckFile(TableStore):
         try:
             if not shared.lock.acquire(timeout=self.timeout_s):
                 if shared.blocked_by is not None:  # the thread that holds `lock` waits for another process
-                    raise self._error(self._locked_message(shared.blocked_by)) from shared.blocked_by
-                raise self._error(
+                    raise self._busy_error(self._locked_message(shared.blocked_by)) from shared.blocked_by
+                raise self._busy_error(
                     f"{self.path} was in use by another thread of this process for {self.timeout_s:g} s; "
                     "increase the timeout"
                 )
@@ -226,10 +235,8 @@ class DuckFile(TableStore):
         if not shared.file.is_open:
             timer = RetryTimer(self.timeout_s, _RETRY_S)
             time.sleep(max(0.0, shared.not_before - time.monotonic()))
-            try:
-                self._attach(timer)
-            finally:
-                shared.blocked_by = None
+            self._attach(timer)
+            shared.blocked_by = None
             shared.since = time.monotonic()
 
     def _attach(self, timer: RetryTimer) -> None:
@@ -243,10 +250,10 @@ class DuckFile(TableStore):
                     self._upgrade(file)
                 return
             except (duckdb.Error, OSError) as error:
-                if not _is_locked(error):
+                if not is_locked(error):
                     raise self._error(f"DuckDB cannot open {self.path}: {error}") from error
                 if timer.is_over:
-                    raise self._error(self._locked_message(error)) from error
+                    raise self._busy_error(self._locked_message(error)) from error
                 self._shared.blocked_by = error
             timer.pause()
 
@@ -259,12 +266,20 @@ class DuckFile(TableStore):
             raise
 
     def _locked_message(self, error: Exception) -> str:
-        match = _PID.search(str(error))
-        owner = _process(match[1]) if match else "another connection"
-        return (
-            f"{self.path} was locked by {owner} for {self.timeout_s:g} s; close that connection (for example a DuckDB "
-            "shell or a notebook), or keep it open for short times only"
-        )
+        return locked_message(self.path, self.timeout_s, error)
+
+    def _busy_error(self, text: str) -> BinlogSyncError:
+        return TargetBusyError(text, self.address) if self._error is ConsumeError else self._error(text)
+
+
+def locked_message(path: Path, timeout_s: float, error: Exception) -> str:
+    """A sentence that names the file, and the process that has locked it if DuckDB reports that."""
+    match = _PID.search(str(error))
+    owner = _process(match[1]) if match else "another connection"
+    return (
+        f"{path} was locked by {owner} for {timeout_s:g} s; close that connection (for example a DuckDB shell or a "
+        "notebook), or keep it open for short times only"
+    )
 
 
 def _process(pid: str) -> str:
@@ -277,7 +292,7 @@ def _process(pid: str) -> str:
     return f"process {pid} ({command[:_COMMAND]})" if command else f"process {pid}"
 
 
-def _is_locked(error: Exception) -> bool:
+def is_locked(error: Exception) -> bool:
     """True when another process, or another connection of this process, has the file open."""
     text = str(error)
     return "Could not set lock" in text or "Unique file handle conflict" in text

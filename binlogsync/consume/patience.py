@@ -1,0 +1,42 @@
+"""Waits for a target that another process has open: a query in a shell or a notebook delays mirrors, and fails none."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from binlogsync.errors import TargetBusyError
+from binlogsync.waiting import Interval
+
+log = logging.getLogger(__name__)
+
+BUSY_PAUSE_S = 1.0
+"""Seconds between attempts, each of which waits for the target itself."""
+_LONGEST_S = 3600.0
+_WARN_S = 300.0
+_WARNINGS: dict[str, Interval] = {}
+"""When to log the next warning, for each file: all of its tables wait for it at the same time."""
+_LOCK = threading.Lock()
+
+
+class TargetPatience:
+    """How long to wait for a target, since it was found busy for the first time."""
+
+    def __init__(self, longest_s: float = _LONGEST_S) -> None:
+        self._longest_s = longest_s
+        self._since: float | None = None
+
+    def allows(self, error: TargetBusyError) -> bool:
+        """True if another attempt follows: for an hour. Logs the first error of a file as a warning."""
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+            with _LOCK:
+                is_due = _WARNINGS.setdefault(error.path, Interval(_WARN_S)).is_due()
+            log.log(logging.WARNING if is_due else logging.DEBUG, "%s. Waiting for it; no change is lost", error)
+        return now - self._since < self._longest_s
+
+    def end(self) -> None:
+        """The target was written: the next wait is a new one."""
+        self._since = None
