@@ -242,13 +242,15 @@ def _batch(
         is_null = [getattr(envelope, name) is None for envelope in envelopes]
         images.append(_image(schema, (name, sources), values, is_null, impossible))
     columns: dict[str, Any] = {
-        name: [getattr(source, name) for source in sources] for name in ("ts_us", "file", "pos", "row", "txn_pos")
+        name: [getattr(source, name) for source in sources]
+        for name in ("ts_us", "gtid", "file", "pos", "row", "txn_pos")
     }
-    columns["gtid"] = [_gtid(envelope) for envelope in envelopes]
     columns["ts_us"] = pa.array(columns["ts_us"], pa.int64())
     columns["order"] = [envelope.transaction.total_order - 1 for envelope in envelopes]
     columns["seq"] = pa.array(range(first, first + len(envelopes)), pa.int64())
     ops: list[Op] = [envelope.op for envelope in envelopes]
+    if "r" in ops:
+        columns["gtid"] = [_gtid(envelope) for envelope in envelopes]
     server = (sources[0].server_uuid, sources[0].server_id)
     return build_batch(schema, ops, (images[0], images[1]), columns, server, impossible)
 
