@@ -71,6 +71,14 @@ class PublishedContract:
             (3, "x", 1140, 1200),
         ]
 
+    def test_a_change_of_a_row_that_the_mirror_lacks_starts_a_version(self, store: TableStore, read: ReadTable) -> None:
+        changes: list[Any] = [("u", row(n), row(n, a="y")) for n in range(3000)]
+        with store.begin() as transaction:
+            apply(transaction, [inserts(row(5)), make_batch(SCHEMA, changes, 1)], HISTORY)
+            apply(transaction, [make_batch(SCHEMA, [("d", row(7000), None), ("c", None, row(7000))], 5000)], HISTORY)
+        current = [each["id"] for each in read("shop", "things__history") if each["valid_to"] is None]
+        assert sorted(current) == [*range(3000), 7000]
+
     @pytest.mark.parametrize("options", [DEFAULT_OPTIONS, SOFT, HISTORY], ids=["plain", "soft", "history"])
     def test_without_a_key_a_row_that_the_mirror_has_stays_one_row(
         self, store: TableStore, read: ReadTable, options: MirrorOptions

@@ -197,6 +197,7 @@ def _match(connection: duckdb.DuckDBPyConnection, table: str, schema: TableSchem
         ", ".join(f"{part} AS {mark}" for part, mark in zip(side, marks, strict=True)) for side in (stored, changed)
     ]
     by = ", ".join(marks)
+    in_order = f"PARTITION BY {by} ORDER BY step, delta"  # a change ends a version before it begins one
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE binlogsync_matched AS "
         f"WITH e AS (SELECT step, {named[1]} FROM binlogsync_ended), "
@@ -206,10 +207,9 @@ def _match(connection: duckdb.DuckDBPyConnection, table: str, schema: TableSchem
         f"numbered AS (SELECT *, row_number() OVER (PARTITION BY {by} ORDER BY kind, ref) AS n FROM versions), "
         "events AS (SELECT CASE kind WHEN 0 THEN -1 ELSE ref END AS step, 1 AS delta, "
         f"{by} FROM versions UNION ALL SELECT step, -1, {by} FROM e), "
-        f"counted AS (SELECT *, sum(delta) OVER (PARTITION BY {by} ORDER BY step ROWS UNBOUNDED PRECEDING) AS open "
-        "FROM events), "
-        f"lowest AS (SELECT *, min(open) OVER (PARTITION BY {by} ORDER BY step ROWS BETWEEN UNBOUNDED PRECEDING "
-        "AND 1 PRECEDING) AS low FROM counted), "
+        f"counted AS (SELECT *, sum(delta) OVER ({in_order} ROWS UNBOUNDED PRECEDING) AS open FROM events), "
+        f"lowest AS (SELECT *, min(open) OVER ({in_order} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS low "
+        "FROM counted), "
         f"ends AS (SELECT *, row_number() OVER (PARTITION BY {by} ORDER BY step) AS n FROM lowest "
         "WHERE delta < 0 AND open >= least(0, coalesce(low, 0))) "
         f"SELECT o.kind, o.ref, e.step FROM numbered o JOIN ends e ON o.n = e.n AND {same}"
