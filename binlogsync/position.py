@@ -20,7 +20,8 @@ from binlogsync.server_version import ServerFlavor
 SNAPSHOT = "snapshot:"
 """Begin of the GTID of a row that a snapshot has published into the stream; the id of the snapshot follows."""
 FIRST_ORDINAL = 1 << 31
-"""First number (`row`, `order`) of such rows; the changes of a transaction have lower ones."""
+"""First number (`row`, `order`) of such rows. No transaction has so many changes, so that at one position they follow
+all changes."""
 
 _FILE = re.compile(r"^(?P<base>.*?)\.?(?P<number>[0-9]+)$")
 _NUMBER = re.compile(r"^[0-9]+$")

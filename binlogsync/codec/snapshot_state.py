@@ -13,11 +13,10 @@ from dataclasses import asdict, dataclass
 import msgspec
 
 from binlogsync.errors import WireError, excerpt
+from binlogsync.position import FIRST_ORDINAL as FIRST_ORDINAL
 
 SNAPSHOT_STATE = "Cdc-Snapshot"
 """SnapshotState.to_text() after this message."""
-FIRST_ORDINAL = 1 << 31
-"""Ordinals begin here: no transaction has so many rows, so that at one position they follow the rows of all changes."""
 LAST_ORDINAL = (1 << 32) - 1
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 

@@ -139,6 +139,7 @@ class Settings:
             include=values.include,
             exclude=values.exclude,
             start=values.start,
+            snapshot=values.snapshot,
             bookmark_s=values.bookmark_minutes * 60,
             bookmark_keep=values.bookmark_keep,
             bookmark_keep_s=values.bookmark_keep_days * _DAY_S,

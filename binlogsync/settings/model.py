@@ -269,6 +269,12 @@ class TailSection(Section):
         default=(), description="Tables to capture. Default: all."
     )
     exclude: Tables = Field(default=(), description="Tables to exclude. Default: none.")
+    snapshot: Literal["never", "when_needed", "initial"] = Field(
+        default="never",
+        description="When the tail publishes the existing rows of all captured tables into the stream (operation `r`). "
+        "`never`: only on request (`binlogsync snapshot`). `when_needed`: also after an accepted gap. `initial`: also "
+        "when a new stream begins.",
+    )
     flush: Literal["interval", "eager"] = Field(
         default="interval",
         description="`interval`: changes are flushed after `flush_interval_s` or `flush_rows`. `eager`: at once, while "

@@ -66,11 +66,13 @@ def accept_gap(
     captured: TableFilter,
     terms: tuple[str, str],
     save: Callable[[Checkpoint], None],
+    before: Callable[[], None] = lambda: None,
 ) -> list[Gap]:
     """Move each lost checkpoint to the first readable position. Returns the gaps, empty if none was needed.
 
-    `terms` are (reason, where to resume: "oldest", "now", ...); `save` saves the checkpoint if no sink has one. The
-    sinks are open, and must be opened again afterwards. Raises SinkError, SourceError, PositionError.
+    `terms` are (reason, where to resume: "oldest", "now", ...); `save` saves the checkpoint if no sink has one, and
+    `before` is called before a gap is stored. The sinks are open, and must be opened again afterwards. Raises
+    SinkError, SourceError, PositionError, StoreError.
     """
     reason, where = terms
     source, captured = config.source, captured.folded(info.fold)
@@ -81,6 +83,7 @@ def accept_gap(
         if missing is None:
             continue
         gap = Gap(reason, missing, checkpoint, _find_resumption(config, info, checkpoint, where))
+        before()
         if sink is not None and sink.feeds_consumers:
             for flush in _flushes_of_tables(source, info, gap, captured_tables(config, captured, info.fold, sink)):
                 sink.write(flush)

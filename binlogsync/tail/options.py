@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from binlogsync.bookmarks import BookmarkRetention
 from binlogsync.codec.subjects import check_source
 from binlogsync.errors import ConfigError
 from binlogsync.tail.accumulate import FlushRules
 from binlogsync.tail.bookmarks import BookmarkRules
+from binlogsync.tail.snapshot_policy import SnapshotPolicy
 
 FlushMode = Literal["interval", "eager"]
 
@@ -29,6 +30,7 @@ class TailOptions:
         checkpoint_s: how often the position store gets a checkpoint of eager flushes; the sinks have each.
         idle_checkpoint_s: how often a checkpoint that moves without changes is stored.
         retry_s: how long a lost server is retried before `run` raises.
+        snapshot: when the tail requests a snapshot of all captured tables itself (snapshot_policy.py).
         preflight: check the server's settings at the start.
         accept_gap: why the operator accepts the loss of purged changes; with "" a lost checkpoint is an error.
             Applies only to the first start of a tail.
@@ -50,6 +52,7 @@ class TailOptions:
     idle_checkpoint_s: float = 60.0
     retry_s: float = 60.0
     preflight: bool = True
+    snapshot: SnapshotPolicy = "never"
     stop_s: float = 30.0
     accept_gap: str = ""
     gap_start: str = "oldest"
@@ -61,6 +64,8 @@ class TailOptions:
         check_source(self.source)
         if self.flush not in ("interval", "eager"):
             raise ConfigError(f"flush {self.flush!r} is unknown; use interval or eager")
+        if self.snapshot not in get_args(SnapshotPolicy):
+            raise ConfigError(f"snapshot {self.snapshot!r} is unknown; use {', '.join(get_args(SnapshotPolicy))}")
         if self.checkpoint_s < 0:
             raise ConfigError(f"checkpoint_s ({self.checkpoint_s}) cannot be below 0")
         self.rules()

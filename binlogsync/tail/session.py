@@ -45,6 +45,7 @@ from binlogsync.tail.progress import ProgressCounter, TailPhase
 from binlogsync.tail.reset_detection import ResetDetector
 from binlogsync.tail.saving import CheckpointSaver
 from binlogsync.tail.session_config import SessionConfig, SessionState, TailCallbacks
+from binlogsync.tail.snapshot_policy import request_if_needed
 from binlogsync.tail.snapshot_start import start_snapshots
 from binlogsync.tail.start import TailStart, find_tail_start
 
@@ -107,7 +108,10 @@ class Session:
         self._callbacks.tick(False)
         if options.accept_gap:
             terms = (options.accept_gap, options.gap_start)
-            gaps = accept_gap(config, info, found, self._config.filter, terms, self._callbacks.save)
+            gaps = accept_gap(
+                config, info, found, self._config.filter, terms, self._callbacks.save,
+                lambda: self._request_snapshot(has_gap=True),
+            )  # fmt: skip
             self._announce(str(gap) for gap in gaps)
             if gaps:
                 found = self._find_start(info)
@@ -140,6 +144,8 @@ class Session:
         try:
             self._watch.follow(found.start)
             self._stored = found.start if found.start.resume is not None else None
+            if any(sink.takes_snapshots and at is None for sink, at in found.sinks.items()):
+                self._request_snapshot(is_new_stream=True)
             self._snapshot = start_snapshots(
                 config, self._config.snapshots, found.sinks, (self._config.filter.folded(info.fold), info.fold),
                 lambda: self._wake(), is_eager=options.is_eager,
@@ -151,6 +157,12 @@ class Session:
             self._patience_ends_s = None
             fanout.close(lambda: self._wait_for(fanout))
             self._count(fanout)
+
+    def _request_snapshot(self, *, is_new_stream: bool = False, has_gap: bool = False) -> None:
+        requests, options = self._config.snapshots, self._config.options
+        if requests is not None:
+            reasons = {"is_new_stream": is_new_stream, "has_gap": has_gap}
+            request_if_needed(requests, options.snapshot, options.source, options.include, **reasons)
 
     def _enter(self, phase: TailPhase) -> None:
         self._counter.enters(phase)

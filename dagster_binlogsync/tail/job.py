@@ -29,6 +29,7 @@ from binlogsync.errors import (
 from binlogsync.filters import TableFilter
 from binlogsync.settings.model import DagsterSection, TailSection
 from binlogsync.tail.run import Tail, TailOptions, TailProgress
+from binlogsync.tail.snapshot_policy import SnapshotPolicy
 from dagster_binlogsync.failures import Advice, build_failure, error_metadata
 from dagster_binlogsync.keys import safe_part, tail_job_name
 from dagster_binlogsync.one_op_job import build_job
@@ -93,6 +94,7 @@ class TailConfig(dg.Config):
         default="oldest", description="Where to start after the accepted gap, in the form of `start`."
     )
     table_lists: str = setting_field(DagsterSection, "table_lists")
+    snapshot: SnapshotPolicy = setting_field(TailSection, "snapshot")
     bookmark_minutes: float = setting_field(TailSection, "bookmark_minutes", gt=0)
     bookmark_keep: int = setting_field(TailSection, "bookmark_keep", gt=0)
     bookmark_keep_days: float = setting_field(TailSection, "bookmark_keep_days", gt=0)
@@ -113,6 +115,7 @@ class TailConfig(dg.Config):
             include=tuple(self.include),
             exclude=tuple(self.exclude),
             start=self.start,
+            snapshot=self.snapshot,
             idle_checkpoint_s=self.idle_checkpoint_s,
             retry_s=self.retry_s,
             accept_gap=self.accept_gap,
