@@ -26,6 +26,7 @@ from binlogsync.nats.client import NatsConnection, NatsOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
 from binlogsync.sinks import Sink
+from binlogsync.snapshot.requests_memory import MemorySnapshotRequests
 from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.tail.options import TailOptions
 from binlogsync.targets.duckdb.file import DuckFile
@@ -33,6 +34,7 @@ from tests.databases import FreshDatabase, fresh_database
 from tests.duck import query
 from tests.e2e.tailing import TailThread, config_of, drain, options_of, stream_sink
 from tests.nats_commands import delete_stream, purge_stream
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 QUICK = ConsumeOptions(idle_s=0.2, gather_s=0.05)
@@ -240,6 +242,29 @@ def test_an_accepted_gap_of_the_binlog_reaches_every_consumer(nats_server: NATSS
         assert open_gaps(handler, scenario.key()) == []
         (gap,) = gaps_of(handler, scenario.key())
         assert (gap.resolution, gap.resolved_by) == ("done by hand", "me")
+
+
+def test_an_accepted_gap_requests_a_snapshot_if_the_setting_says_so(nats_server: NATSServer, tmp_path: Path) -> None:
+    with servers.mysql() as server, fresh_database(server) as database:
+        scenario = GapScenario(database, nats_server.url, tmp_path)
+        database.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+        database.execute("INSERT INTO t VALUES (1)")
+        scenario.tail()
+        handler = TableProgress(DuckFile(tmp_path / "handler.duckdb", error=ConsumeError))
+        scenario.consume(scenario.handler(handler))
+        database.execute("INSERT INTO t VALUES (2), (3)")
+        scenario.purge_binlog()
+        requests = MemorySnapshotRequests()
+        for accept_gap in ("the disk was full", ""):
+            options = replace(scenario.options, snapshot="when_needed", accept_gap=accept_gap)
+            sinks: list[Sink] = [stream_sink(scenario.url)]
+            with TailThread(scenario.config, sinks, scenario.store, options, snapshots=requests) as tail:
+                tail.wait_begun()
+                wait_until(lambda: all(each.status.has_ended for each in requests.list()), 60, "the snapshot to end")
+        [stored] = requests.list()
+        assert (stored.request.patterns, stored.status.state) == ((f"{database.name}.*",), "done")
+        scenario.consume(scenario.handler(handler))
+        assert scenario.handled == [1, 1, 2, 3]
 
 
 def test_a_gap_of_a_handler_is_stored_in_nats_too(scenario: GapScenario) -> None:
