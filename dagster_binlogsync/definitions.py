@@ -27,6 +27,7 @@ from dagster_binlogsync.consumers_asset import (
 )
 from dagster_binlogsync.discovery import ConsumerDefinitions, collect_definitions, find_definitions, find_uncaptured
 from dagster_binlogsync.operations.decisions import build_acknowledge_job, build_skip_job
+from dagster_binlogsync.operations.removal import build_remove_job
 from dagster_binlogsync.operations.rewinds import build_rewind_job
 from dagster_binlogsync.options import build_continuous_config, build_tail_config
 from dagster_binlogsync.replay.replays import build_replay_asset, build_replay_job
@@ -144,7 +145,7 @@ def assemble_definitions(
                 jobs.append(build_continuous_job(source, keys, tables, continuous))
         past = ReplaySource(source, keys, tables, options)
         assets += [build_replay_asset(past, table) for table in tables if replay_assets]
-        jobs += [build_replay_job(past), build_rewind_job(past)]
+        jobs += [build_replay_job(past), build_rewind_job(past), build_remove_job(past)]
     return dg.Definitions(assets=assets, asset_checks=checks, jobs=jobs, sensors=sensors, resources=resources)
 
 

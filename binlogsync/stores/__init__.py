@@ -49,6 +49,9 @@ class CheckpointStore(Protocol):
         leases does so as soon as another owner has claimed the lease, and renews it.
         """
 
+    def delete(self, lease: Lease) -> None:
+        """Delete the checkpoint and the facts of the source. Raises LeaseLostError, as `save` does."""
+
     def load_facts(self, source: str) -> str | None:
         """The stored facts about the source's server (server_facts.py); None when there are none."""
 

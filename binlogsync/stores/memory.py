@@ -69,6 +69,12 @@ class MemoryCheckpoints(CheckpointStore):
             self._leases.renew(lease)
             self._checkpoints[lease.source] = checkpoint
 
+    def delete(self, lease: Lease) -> None:
+        with self._leases.lock:
+            self._leases.renew(lease)
+            self._checkpoints.pop(lease.source, None)
+            self._facts.pop(lease.source, None)
+
     def load_facts(self, source: str) -> str | None:
         return self._facts.get(source)
 

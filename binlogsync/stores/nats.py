@@ -96,6 +96,14 @@ class PositionBucket:
 
         self.change(lease.source, renewed)
 
+    def delete_checkpoint(self, lease: Lease) -> None:
+        """Renew the lease, and delete the checkpoint with it."""
+
+        def deleted(kept: PositionRecord, now_s: float) -> PositionRecord:
+            return PositionRecord(replace(check_held(lease, kept.lease), heard_s=now_s), None)
+
+        self.change(lease.source, deleted)
+
     def now_s(self) -> float:
         """The server's clock."""
 
@@ -119,6 +127,12 @@ class NatsCheckpoints(CheckpointStore):
 
     def save(self, lease: Lease, checkpoint: Checkpoint) -> None:
         self._bucket.renew(lease, checkpoint.to_text())
+
+    def delete(self, lease: Lease) -> None:
+        self._bucket.delete_checkpoint(lease)
+        facts = f"facts/{_hex(lease.source)}"
+        if self._bucket.get(facts) is not None:
+            self._bucket.call(lambda bucket: bucket.delete(facts))
 
     def load_facts(self, source: str) -> str | None:
         return self._bucket.get(f"facts/{_hex(source)}")

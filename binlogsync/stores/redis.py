@@ -84,6 +84,12 @@ class RedisCheckpoints(CheckpointStore):
     def save(self, lease: Lease, checkpoint: Checkpoint) -> None:
         _renew(self._client, lease, checkpoint.to_text())
 
+    def delete(self, lease: Lease) -> None:
+        _renew(self._client, lease)
+        key = _position_key(self._client, lease.source)
+        self._client.call(lambda client: client.hdel(key, "checkpoint"))
+        self._client.call(lambda client: client.delete(self._facts_key(lease.source)))
+
     def load_facts(self, source: str) -> str | None:
         text: str | None = self._client.call(lambda client: client.get(self._facts_key(source)))
         return text

@@ -54,6 +54,12 @@ class SQLiteCheckpoints(CheckpointStore):
             update = "update positions set checkpoint = ? where source = ?"
             connection.execute(update, (checkpoint.to_text(), lease.source))
 
+    def delete(self, lease: Lease) -> None:
+        with self._file.transaction() as connection:
+            _renew(connection, lease, self._clock())
+            connection.execute("update positions set checkpoint = null where source = ?", (lease.source,))
+            connection.execute("delete from facts where source = ?", (lease.source,))
+
     def load_facts(self, source: str) -> str | None:
         with self._file.use() as connection:
             row = connection.execute("select facts from facts where source = ?", (source,)).fetchone()

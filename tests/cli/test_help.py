@@ -160,7 +160,7 @@ def test_completion_contains_every_command(
 @pytest.mark.parametrize(
     ("words", "completed"),
     [
-        (("re",), ["rewind", "replay"]),
+        (("re",), ["rewind", "remove", "replay"]),
         (("bookmarks", "p"), ["pin"]),
         (("replay", "shop.orders", "--origin", ""), ["auto", "stream", "binlog"]),
         (("tail", "--st"), ["--stdout", "--start"]),

@@ -46,7 +46,7 @@ def test_one_call_makes_everything(tmp_path: Path) -> None:
     found = names(defs)
     assert found["jobs"] == {
         "tail_main", "consume_main", "verify_main", "replay_main", "bookmark_main", "snapshot_main", "rewind_main",
-        "skip_change_main", "acknowledge_gap_main",
+        "skip_change_main", "acknowledge_gap_main", "remove_main",
     }  # fmt: skip
     assert found["sensors"] == {"keep_main_tailed", "consume_main", "bookmarks_main"}
     assert {"mysql/main/binlog", "tables/main/shop/orders", "nats/main/shop/orders"} <= found["assets"]

@@ -112,6 +112,24 @@ class CheckpointStoreContract:
         assert checkpoints.load_facts("other") is None
         assert checkpoints.load("shop") is None
 
+    def test_checkpoint_and_facts_are_deleted_by_the_owner_of_the_lease(
+        self, open_checkpoints: OpenCheckpoints, checkpoints: CheckpointStore, claim: Claim
+    ) -> None:
+        for source in ("shop", "other"):
+            checkpoints.save(claim(source, "a"), AT)
+            checkpoints.save_facts(source, "{}")
+        lease = claim("shop", "b")
+        checkpoints.delete(lease)
+        assert open_checkpoints().load("shop") is None
+        assert open_checkpoints().load_facts("shop") is None
+        assert (checkpoints.load("other"), checkpoints.load_facts("other")) == (AT, "{}")
+        checkpoints.delete(lease)
+        later = claim("shop", "c")
+        checkpoints.save(later, LATER)
+        with pytest.raises(LeaseLostError):
+            checkpoints.delete(lease)
+        assert checkpoints.load("shop") == LATER
+
     def test_threads_share_one_store(self, checkpoints: CheckpointStore, claim: Claim) -> None:
         def work(number: int) -> None:
             lease = claim(f"source {number}", "a")

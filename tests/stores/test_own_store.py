@@ -32,6 +32,13 @@ class JsonCheckpoints(CheckpointStore):
         record = {"owner": lease.owner, "epoch": lease.epoch, "checkpoint": json.loads(checkpoint.to_text())}
         self._file(lease.source, "checkpoint").write_text(json.dumps(record))
 
+    def delete(self, lease: Lease) -> None:
+        kept = self._read(lease.source, "checkpoint")
+        if kept is not None and kept["epoch"] > lease.epoch:
+            raise lease_lost_error(lease, kept["owner"], kept["epoch"])
+        for kind in ("checkpoint", "facts"):
+            self._file(lease.source, kind).unlink(missing_ok=True)
+
     def load_facts(self, source: str) -> str | None:
         kept = self._read(source, "facts")
         return None if kept is None else str(kept["text"])

@@ -19,7 +19,10 @@ GROUPS = (
         "Read a source or a stream",
         (tailing.TAIL, tailing.CONSUME, consumers.MIRROR, consumers.MODELS, consumers.TABLES),
     ),
-    CommandGroup("Check and repair consumers", (tailing.VERIFY, consumers.GAPS, consumers.SKIP, backfills.REWIND)),
+    CommandGroup(
+        "Check and repair consumers",
+        (tailing.VERIFY, consumers.GAPS, consumers.SKIP, backfills.REWIND, consumers.REMOVE),
+    ),
     CommandGroup("Deliver the past again", (backfills.REPLAY, snapshots.SNAPSHOT, backfills.BOOKMARKS)),
 )
 EXIT_CODES = {

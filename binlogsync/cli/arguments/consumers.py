@@ -95,6 +95,16 @@ def _add_client(parser: argparse.ArgumentParser, meaning: str) -> None:
     )
 
 
+def _add_remove(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("table", metavar="DB.TABLE", nargs="?", help="the table of the consumer")
+    what.add_argument("--whole-source", metavar="NAME", help="remove the whole source; repeats the name of the source")
+    parser.add_argument(
+        "--drop", action="store_true", help="also delete progress, and tables of mirrors; otherwise both are kept"
+    )
+    _add_client(parser, "client id of the consumer; default: dagster")
+
+
 def _add_tables(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("patterns", nargs="*", metavar="DB.TABLE", help="tables to print, * allowed; default: all")
     parser.add_argument("--refresh", action="store_true", help="read the tables from the server, and store the list")
@@ -122,6 +132,15 @@ SKIP = Command(
     "Skip the change that a handler fails on, and record who decided this and why. The table resumes after it.",
     "binlogsync skip shop.orders CHANGE --reason 'a test order'",
     _add_skip,
+)
+REMOVE = Command(
+    "remove",
+    "remove a consumer, or a whole source, with what is stored for it",
+    "Delete the durable of a consumer that no longer runs. With --drop, also delete its progress, and the table of its "
+    "mirror. With --whole-source, delete the stream of a source with all durables and buckets, its checkpoint and its "
+    "bookmarks; its tail must not run.",
+    "binlogsync remove shop.orders --drop",
+    _add_remove,
 )
 TABLES = Command(
     "tables",

@@ -1,0 +1,59 @@
+"""`binlogsync remove`: removes a consumer, or a whole source, with what is stored for it."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+from argparse import Namespace
+from contextlib import closing
+from pathlib import Path
+
+from binlogsync.cli.output import write_message
+from binlogsync.cli.progress_store import DAGSTER, NATS_TIMEOUT_S
+from binlogsync.cli.table_argument import read_table
+from binlogsync.consume.progress import ProgressKey
+from binlogsync.errors import ConfigError
+from binlogsync.nats.reader import StreamReader
+from binlogsync.removal import remove_source, remove_table
+from binlogsync.settings import Settings
+from binlogsync.table_list import table_list_path
+from binlogsync.targets import TableStore
+from binlogsync.targets.factory import open_store
+
+
+def run(settings: Settings, arguments: Namespace) -> int:
+    """Remove, and print what was deleted. Raises BinlogSyncError."""
+    source = settings.source(arguments.source)
+    if arguments.whole_source is not None:
+        deleted = _remove_source(settings, source, arguments)
+    else:
+        key = ProgressKey(arguments.client, source, *read_table(settings, source, arguments.table))
+        with StreamReader(settings.nats(NATS_TIMEOUT_S), source) as reader:
+            deleted = remove_table(reader, _open_target(settings, arguments), key, drop=arguments.drop)
+    for line in deleted:
+        write_message(f"deleted {line}")
+    if not deleted:
+        write_message("there was nothing to delete")
+    return 0
+
+
+def _remove_source(settings: Settings, source: str, arguments: Namespace) -> list[str]:
+    if arguments.whole_source != source:
+        raise ConfigError(f"--whole-source {arguments.whole_source!r} is not the source {source!r}; repeat its name")
+    owner = f"binlogsync remove by {getpass.getuser()} on {socket.gethostname()}"
+    with closing(settings.positions()) as positions:
+        deleted = remove_source(
+            settings.nats(NATS_TIMEOUT_S), positions, _open_target(settings, arguments), source, owner=owner,
+            drop=arguments.drop,
+        )  # fmt: skip
+    path = table_list_path(settings.table_lists(), source)
+    if path.exists():
+        path.unlink()
+        deleted.append(f"the list of tables {path}")
+    return deleted
+
+
+def _open_target(settings: Settings, arguments: Namespace) -> TableStore | None:
+    """Where the client's progress is stored; None if it is not a file, or there is none."""
+    path: Path | None = arguments.progress or (settings.warehouse_path() if arguments.client == DAGSTER else None)
+    return open_store(path) if path is not None and path.exists() else None

@@ -1,0 +1,80 @@
+"""Removes consumers of single tables, and whole sources, with what is stored for them.
+
+Nothing of the source itself is changed. Tables of mirrors, and the progress of consumers, are deleted only on request
+(`drop`): without it, a consumer that is added again resumes where it was, and a mirror is rebuilt if the stream was
+deleted.
+"""
+
+from __future__ import annotations
+
+from binlogsync.codec.subjects import durable_name
+from binlogsync.consume.progress import ProgressKey
+from binlogsync.errors import ConfigError
+from binlogsync.nats.client import NatsOptions
+from binlogsync.nats.reader import StreamReader
+from binlogsync.nats.source_removal import delete_source_streams
+from binlogsync.stores import PositionStore
+from binlogsync.targets import TableStore, TableTransaction
+
+
+def remove_table(reader: StreamReader, target: TableStore | None, key: ProgressKey, *, drop: bool) -> list[str]:
+    """Delete the durable of a consumer; with `drop` also its progress, and the table of its mirror, in one transaction.
+
+    The consumer must not run. `target` is where its progress is stored; None if that does not exist. Returns what was
+    deleted, a line each. Raises ConfigError if another client has the same mirror, SinkError, ConsumeError.
+    """
+    deleted = []
+    if drop and target is not None:
+        with target.begin() as transaction:
+            deleted = _drop_consumer(transaction, key)
+    durable = durable_name(key.client, key.database, key.table)
+    if reader.pending(durable) is not None:
+        reader.delete_durable(durable)
+        deleted.append(f"the durable {durable} of {reader.stream}")
+    return deleted
+
+
+def remove_source(
+    nats: NatsOptions, positions: PositionStore, target: TableStore | None, source: str, *, owner: str, drop: bool
+) -> list[str]:
+    """Delete the stream of a source with its durables and buckets, its checkpoint, its bookmarks and its facts.
+
+    With `drop` also the progress of its consumers in `target`, and the tables of its mirrors. Returns what was deleted,
+    a line each; a removal that was interrupted can be repeated. Raises LeaseLostError while a tail of the source is
+    alive, SinkError, StoreError, ConsumeError.
+    """
+    lease = positions.leases.claim(source, owner)
+    try:
+        deleted = [f"the stream {name}" for name in delete_source_streams(nats, source)]
+        bookmarks = positions.bookmarks.load(source)
+        for bookmark in bookmarks:
+            positions.bookmarks.delete(source, bookmark.key)
+        deleted += [f"{len(bookmarks)} bookmark(s)"] if bookmarks else []
+        deleted += ["the checkpoint"] if positions.checkpoints.load(source) is not None else []
+        positions.checkpoints.delete(lease)
+    finally:
+        positions.leases.release(lease)
+    if drop and target is not None:
+        with target.begin() as transaction:
+            for key in [key for key in transaction.load_all_progress() if key.source == source]:
+                deleted += _drop_consumer(transaction, key)
+    return deleted
+
+
+def _drop_consumer(transaction: TableTransaction, key: ProgressKey) -> list[str]:
+    """Delete the progress, and the mirror if the client has one."""
+    name, deleted = f"{key.database}.{key.table}", []
+    if (key.database, key.table) in transaction.list_mirrors(key.client, key.source):
+        others = [
+            other
+            for other in transaction.list_consumers(key.database, key.table)
+            if other != key and (key.database, key.table) in transaction.list_mirrors(other.client, other.source)
+        ]
+        if others:
+            raise ConfigError(f"the mirror of {name} also belongs to {others[0]}; remove that consumer first")
+        transaction.forget_mirror(key.database, key.table)
+        deleted.append(f"the mirror {name}")
+    if key in transaction.load_all_progress():
+        transaction.forget_progress(key)
+        deleted.append(f"the progress of {key}")
+    return deleted
