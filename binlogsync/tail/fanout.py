@@ -246,6 +246,8 @@ class Fanout:
         """The flushes that were taken are stored."""
         with self._lock:
             queue.stored()
+            if not queue.is_empty:  # the thread has not been told, if the sink had started this flush
+                self._changed.notify_all()
         for flush in flushes:
             self._count_off(flush, save)
         if not queue.merges:

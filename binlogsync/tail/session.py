@@ -45,6 +45,7 @@ from binlogsync.tail.progress import ProgressCounter, TailPhase
 from binlogsync.tail.reset_detection import ResetDetector
 from binlogsync.tail.saving import CheckpointSaver
 from binlogsync.tail.session_config import SessionConfig, SessionState, TailCallbacks
+from binlogsync.tail.snapshot_pace import SnapshotPace
 from binlogsync.tail.snapshot_policy import request_if_needed
 from binlogsync.tail.snapshot_start import start_snapshots
 from binlogsync.tail.start import TailStart, find_tail_start
@@ -148,7 +149,7 @@ class Session:
                 self._request_snapshot(is_new_stream=True)
             self._snapshot = start_snapshots(
                 config, self._config.snapshots, found.sinks, (self._config.filter.folded(info.fold), info.fold),
-                lambda: self._wake(), is_eager=options.is_eager,
+                lambda: self._wake(), SnapshotPace(options.flush_interval_s, is_eager=options.is_eager),
             )  # fmt: skip
             self._read(info, found.start.read_start(), fanout)
         finally:
@@ -254,7 +255,9 @@ class Session:
         while not self._callbacks.stop.is_set():
             pace: Pace = "linger"
             if self._config.options.is_eager:
-                pace = "at_once" if fanout.is_idle else "collect"
+                # The stream is hardly idle while a snapshot is published, and changes go before its rows.
+                is_publishing = self._snapshot is not None and self._snapshot.is_active
+                pace = "at_once" if fanout.is_idle or is_publishing else "collect"
             wait_s = min(_TICK_S, pending.wait_s(self._now_s()))
             if self._snapshot is not None:
                 wait_s = min(wait_s, self._snapshot.wait_s(time.monotonic()))

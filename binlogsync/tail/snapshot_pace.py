@@ -1,8 +1,8 @@
 """How many rows of an incremental snapshot are published at a time, and when.
 
-A change of a running application waits at most for the slice of rows that is being stored. Slices of an eager tail are
-as large as the stream stores them in a few milliseconds; those of a tail that flushes at intervals are larger, because
-that costs less, and two of them may be on their way.
+A change waits at most for the slices of rows that are being stored. A slice has as many rows as the stream stores in a
+few milliseconds, if the tail is eager; otherwise in a small part of the flush interval, because large slices cost less,
+and then two may be on their way.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ from collections import deque
 
 _EAGER_S = 0.015
 """How long storing a slice may take, if the tail is eager."""
-_EAGER_ROWS = 500
+_INTERVALS = 0.1
+_LONGEST_S = 0.25
+"""The same, if it is not: that part of the flush interval, and at most so many seconds."""
+_FIRST_ROWS = 500
 _FEWEST, _MOST = 50, 20_000
-_BURST_S = 0.2
 _EAGER_BYTES, _BYTES = 1 << 20, 8 << 20
+_BURST_S = 0.2
 
 
 class SnapshotPace:
@@ -25,27 +28,29 @@ class SnapshotPace:
         next_s: no slice is published before.
     """
 
-    def __init__(self, *, is_eager: bool) -> None:
-        self.rows = _EAGER_ROWS if is_eager else _MOST
+    def __init__(self, interval_s: float, *, is_eager: bool) -> None:
+        """How the tail flushes."""
+        self.rows = _FIRST_ROWS
         self.bytes = _EAGER_BYTES if is_eager else _BYTES
         self.next_s = 0.0
-        self._is_eager = is_eager
-        self._most = 1 if is_eager else 2
+        self._slice_s = _EAGER_S if is_eager else max(_EAGER_S, min(_LONGEST_S, interval_s * _INTERVALS))
+        self._in_flight = 1 if is_eager else 2
         self._rows_per_s: float | None = None
         self._limit = _MOST
         self._sent: deque[float] = deque()
+        self._stored_s = 0.0
 
     def begin(self, rows_per_s: float | None) -> None:
         """A request with this limit begins."""
         self._rows_per_s = rows_per_s
         # With a limit, slices of at most a fifth of a second, so that the rate is even.
         self._limit = _MOST if rows_per_s is None else max(1, min(_MOST, int(rows_per_s / 5)))
-        self.rows = min(_EAGER_ROWS if self._is_eager else _MOST, self._limit)
+        self.rows = min(_FIRST_ROWS, self._limit)
         self.next_s = 0.0
 
     def may_publish(self, now_s: float) -> bool:
         """True when a slice may be published now."""
-        return len(self._sent) < self._most and now_s >= self.next_s
+        return len(self._sent) < self._in_flight and now_s >= self.next_s
 
     def publish(self, rows: int, now_s: float) -> None:
         """A slice is published."""
@@ -57,7 +62,8 @@ class SnapshotPace:
         """The oldest slice on its way is stored."""
         if not rows or not self._sent:
             return
-        seconds = now_s - self._sent.popleft()
-        if self._is_eager and rows >= self.rows // 2:
-            fitting = int(rows * _EAGER_S / max(seconds, 1e-4))
+        seconds = now_s - max(self._sent.popleft(), self._stored_s)
+        self._stored_s = now_s
+        if rows >= self.rows // 2:
+            fitting = int(rows * self._slice_s / max(seconds, 1e-4))
             self.rows = max(min(_FEWEST, self._limit), min(self._limit, fitting, self.rows * 2))

@@ -29,8 +29,7 @@ def start_snapshots(
     sinks: Mapping[Sink, Checkpoint | None],
     captured: tuple[TableFilter, Fold],
     wake: Callable[[], None],
-    *,
-    is_eager: bool,
+    pace: SnapshotPace,
 ) -> IncrementalSnapshot | None:
     """The snapshots of this session; None without requests, or without a sink that takes their rows.
 
@@ -40,7 +39,7 @@ def start_snapshots(
         sinks: each with its checkpoint.
         captured: the folded filter of the source, and how names are folded.
         wake: called in any thread when there may be rows to publish.
-        is_eager: how the tail flushes.
+        pace: how much is published at a time.
     """
     taking = [sink for sink in sinks if sink.takes_snapshots]
     if requests is None or not taking:
@@ -59,7 +58,7 @@ def start_snapshots(
 
     watch = SnapshotWatch(config.source, requests, find_tables, None if state is None else state.id, wake)
     reader = SnapshotReader(config, wake)
-    return IncrementalSnapshot(watch, reader, SnapshotPace(is_eager=is_eager), state, sinks[taking[0]])
+    return IncrementalSnapshot(watch, reader, pace, state, sinks[taking[0]])
 
 
 def _parse(source: str, text: str | None) -> SnapshotState | None:

@@ -29,7 +29,7 @@ def use_small_slices(monkeypatch: pytest.MonkeyPatch, chunk: int = 40, rows: int
         (chunks, "CHUNK_ROWS", chunk),
         (chunks, "_FIRST_ROWS", chunk),
         (snapshot_pace, "_MOST", rows),
-        (snapshot_pace, "_EAGER_ROWS", rows),
+        (snapshot_pace, "_FIRST_ROWS", rows),
         (snapshot_watch, "_POLL_S", 0.02),
     ):
         monkeypatch.setattr(place, name, value)

@@ -1,7 +1,7 @@
 """A tail in a process that tests kill: `python -m tests.e2e.tail_process '{"source": ...}'`, ended by SIGTERM.
 
-It has a JetStream sink (options in "stream"), an audit sink if "audit" is a file, and positions in SQLite; it takes
-over the source, like the tail's op.
+It has a JetStream sink (options in "stream"), an audit sink if "audit" is a file, positions in SQLite, and takes
+snapshot requests from NATS; it takes over the source, like the tail's op.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import sys
 from typing import Any
 
 from binlogsync.mysql import MySQLConfig
+from binlogsync.nats.client import NatsOptions
 from binlogsync.signals import stop_on_signals
 from binlogsync.sinks import Sink
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
+from binlogsync.snapshot.requests_nats import NatsSnapshotRequests
 from binlogsync.stores.sqlite import SQLitePositionStore
 from binlogsync.tail.run import Tail, TailOptions
 
@@ -30,12 +32,20 @@ def main(text: str) -> None:
         sinks.append(AuditSink(given["audit"]))
     options: dict[str, Any] = given["options"]
     options["include"] = tuple(options["include"])
+    snapshots = NatsSnapshotRequests(NatsOptions(url=given["nats"]), options["source"])
     tail = Tail(
-        MySQLConfig(**given["mysql"]), sinks, store, TailOptions(**options), owner=given["owner"], take_over=True
+        MySQLConfig(**given["mysql"]),
+        sinks,
+        store,
+        TailOptions(**options),
+        owner=given["owner"],
+        take_over=True,
+        snapshots=snapshots,
     )
     with stop_on_signals() as stop:
         tail.run(stop)
     store.close()
+    snapshots.close()
 
 
 if __name__ == "__main__":

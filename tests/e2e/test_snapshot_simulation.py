@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
+from binlogsync import servers
 from binlogsync.binlog.reader import BinlogReader, DecodedRange
 from binlogsync.change import ChangeBatch
 from binlogsync.position_order import compare
 from binlogsync.servers import NATSServer
-from binlogsync.snapshot.watermarks import ExecutedGtids
+from binlogsync.snapshot.watermarks import ExecutedGtids, MomentaryLock
 from binlogsync.tail import snapshot_table, snapshot_window
 from binlogsync.tail.snapshot_table import TableChunks
 from tests.databases import FreshDatabase, fresh_database
@@ -86,6 +86,30 @@ def test_the_stream_equals_the_tables_at_each_row(
     assert not faults.sentences, faults
 
 
+@pytest.mark.parametrize(("seed", "flush"), [(5, "interval"), pytest.param(6, "eager", marks=pytest.mark.slow)])
+def test_mariadb(seed: int, flush: str, mariadb: FreshDatabase, nats_server: NATSServer) -> None:
+    faults = simulate(mariadb, nats_server.url, seed, flush=flush)
+    assert not faults.sentences, faults
+
+
+@pytest.fixture(scope="module")
+def server_without_gtids() -> Iterator[servers.MySQLServer]:
+    options = {"gtid_mode": "OFF", "enforce_gtid_consistency": "OFF", "sync_binlog": "0"}
+    with servers.mysql(options={**options, "binlog_group_commit_sync_delay": "3000"}) as server:
+        yield server
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["OFF", "ON_PERMISSIVE"])
+def test_mysql_without_gtids(mode: str, server_without_gtids: servers.MySQLServer, nats_server: NATSServer) -> None:
+    with fresh_database(server_without_gtids) as database:
+        if mode == "ON_PERMISSIVE":
+            for statement in ("enforce_gtid_consistency = ON", "gtid_mode = OFF_PERMISSIVE", f"gtid_mode = {mode}"):
+                database.execute(f"SET GLOBAL {statement}")
+        faults = simulate(database, nats_server.url, 7)
+    assert not faults.sentences, faults
+
+
 def _do_not_wait(*_: object) -> None:
     return
 
@@ -135,10 +159,26 @@ def test_without_a_part_of_the_merge_rows_are_wrong(
     if mutation == "no high watermark":
         monkeypatch.setattr(BinlogReader, "feed", _feed_late)
     with server_variables(mysql, sync_binlog=0, binlog_group_commit_sync_delay=10_000):
-        found = Counter[str]()
-        for seed in range(12):
-            with fresh_database(mysql.server) as database:
-                found += simulate(database, nats_server.url, seed, rounds=2).counts
-            if found["wrong"] or found["missing"]:
-                return
-    raise AssertionError(f"{mutation}: {found}")
+        assert _find_faults(mysql, nats_server.url)
+
+
+@pytest.mark.slow
+def test_without_the_momentary_lock_rows_are_wrong(
+    server_without_gtids: servers.MySQLServer, nats_server: NATSServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MomentaryLock, "prepare", _do_not_wait)
+    with (
+        fresh_database(server_without_gtids) as database,
+        server_variables(database, sync_binlog=0, binlog_group_commit_sync_delay=10_000),
+    ):
+        assert _find_faults(database, nats_server.url)
+
+
+def _find_faults(database: FreshDatabase, url: str) -> bool:
+    """Whether a simulation finds wrong rows, in one of many runs."""
+    for seed in range(12):
+        with fresh_database(database.server) as other:
+            faults = simulate(other, url, seed, rounds=2)
+        if faults.counts["wrong"] or faults.counts["missing"]:
+            return True
+    return False

@@ -14,6 +14,7 @@ from binlogsync.errors import ConfigError, SinkError
 from binlogsync.flush import Flush, FlushReason, merge_flushes
 from binlogsync.position import Checkpoint
 from binlogsync.sinks import Sink
+from binlogsync.tail import fanout as fanout_module
 from binlogsync.tail.accumulate import Accumulator, FlushRules
 from binlogsync.tail.fanout import Fanout
 from binlogsync.tail.options import TailOptions
@@ -229,6 +230,23 @@ def test_a_flush_that_the_sink_starts_needs_no_thread(starting: StartingSink) ->
     assert (starting.started, starting.flushes) == ([flushes[0], flushes[2]], [flushes[1]])
     assert [flush for flush, _ in fanout.finished()] == flushes
     assert noted == [flushes[0].checkpoint, flushes[2].checkpoint]
+
+
+def test_the_thread_is_told_when_a_started_flush_has_ended(
+    starting: StartingSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fanout_module, "_WATCH_S", 3600.0)
+    source = SampleSource()
+    fanout = Fanout({starting: None}, lambda _: None, 1 << 30, HOUR)
+    flushes = [eager(source.flush(1)) for _ in range(2)]
+    try:
+        for flush in flushes:
+            fanout.put(flush, lambda: None)
+        starting.ends[0](None)
+        wait_until(lambda: fanout.is_idle, 10, "the thread to store the second flush")
+    finally:
+        fanout.close(lambda: None)
+    assert (starting.started, starting.flushes) == (flushes[:1], flushes[1:])
 
 
 def test_a_flush_that_failed_is_written_by_the_thread(starting: StartingSink) -> None:

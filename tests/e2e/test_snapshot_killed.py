@@ -1,0 +1,83 @@
+"""A tail that is killed in a snapshot, beside writers: a mirror from the stream alone, and its rows, equal SELECT."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from binlogsync.nats.client import NatsOptions
+from binlogsync.servers import NATSServer
+from binlogsync.snapshot.requests import new_request
+from binlogsync.snapshot.requests_nats import NatsSnapshotRequests
+from binlogsync.stores.sqlite import SQLitePositionStore
+from binlogsync.tail.options import TailOptions
+from tests.databases import FreshDatabase
+from tests.e2e.oracle import assert_mirrored
+from tests.e2e.snapshot_oracle import check_stream
+from tests.e2e.snapshot_writers import TABLES, SnapshotWriters, create_tables
+from tests.e2e.tailing import TailThread, config_of, mirror, options_of, stream_sink
+from tests.e2e.test_tail_killed import running
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+_KILLS = 2
+
+
+@pytest.mark.parametrize("flush", ["interval", "eager"])
+def test_a_snapshot_goes_on_after_kills(
+    flush: str, mysql: FreshDatabase, nats_server: NATSServer, position_store: SQLitePositionStore, tmp_path: Path
+) -> None:
+    source = f"snapkill-{mysql.name.replace('_', '')}"
+    config = config_of(mysql.server, source)
+    create_tables(mysql)
+    options: dict[str, Any] = {"source": source, "include": [f"{mysql.name}.*"], "flush": flush, "start": "now"}
+    options |= {"flush_interval_s": 0.1, "idle_checkpoint_s": 0.5}
+    tail = {"positions": str(tmp_path / "positions.db"), "nats": nats_server.url, "options": options}
+    tail["mysql"] = {name: value for name, value in asdict(config).items() if name != "tls"}
+    requests = NatsSnapshotRequests(NatsOptions(url=nats_server.url), source)
+    with closing(requests), SnapshotWriters(mysql, 3).running():
+        id = ""
+
+        def rows() -> int:
+            stored = requests.load(id)
+            return 0 if stored is None else stored.status.rows
+
+        for number in range(_KILLS):
+            before = rows() if id else 0
+            with running("tests.e2e.tail_process", {**tail, "owner": f"run {number}"}, tmp_path / "tail.log"):
+                wait_until(lambda: position_store.checkpoints.load(source), 60, "a checkpoint")
+                id = id or requests.create(new_request([f"{mysql.name}.*"], rows_per_s=80)).request.id
+                wait_until(lambda: rows() > before, 60, "rows to be published")  # noqa: B023 - at once
+                time.sleep(0.05 * number)  # a kill at another moment
+        stored = requests.load(id)
+        assert stored is not None
+        assert not stored.status.has_ended
+        last = TailThread(
+            config,
+            [stream_sink(nats_server.url)],
+            position_store,
+            TailOptions(**{**options, "include": (f"{mysql.name}.*",)}),
+            owner="last",
+            take_over=True,
+            snapshots=requests,
+        )
+        with last:
+            wait_until(lambda: last.error or requests.load(id).status.has_ended, 60, "the end")  # type: ignore[union-attr]
+        stored = requests.load(id)
+    with TailThread(
+        config, [stream_sink(nats_server.url)], position_store, options_of(source, mysql.name), owner="last"
+    ) as caught_up:
+        caught_up.catch_up()
+    assert stored is not None
+    assert stored.status.state == "done", stored.status
+    faults = check_stream(config, nats_server.url, mysql.name, TABLES, mysql.execute)
+    assert not faults.sentences, faults
+    assert sum(faults.published.values()) == stored.status.rows
+    for table in TABLES:
+        mirror(nats_server.url, source, tmp_path / "mirror.db", (mysql.name, table.name))
+        assert_mirrored(mysql.server, tmp_path / "mirror.db", mysql.name, table.name)
