@@ -15,7 +15,8 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError("dagster_binlogsync requires Dagster: pip install 'binlogsync[dagster]'") from error
 
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 
 from dagster_shared.libraries import DagsterLibraryRegistry
 
@@ -52,4 +53,5 @@ __all__ = [
     "table_consumer",
 ]
 
-DagsterLibraryRegistry.register("dagster_binlogsync", version("binlogsync"), is_dagster_package=False)
+with suppress(PackageNotFoundError):  # a checkout that is not installed
+    DagsterLibraryRegistry.register("dagster_binlogsync", version("binlogsync"), is_dagster_package=False)

@@ -66,6 +66,7 @@ class BinlogSyncComponent(StateBackedComponent, dg.Resolvable):
         source: name of the source; it is in the names of all definitions.
         mysql, nats, stream, positions: the connections.
         warehouse, audit: the DuckDB files; audit is "off" by default. Relative paths are below the project.
+        storage_version: storage format of a new warehouse, as a version of DuckDB like v1.4.0.
         tables: "database.table" or a pattern, for mirrors, or an entry with options or a handler.
         exclude: patterns of tables to leave out of all patterns, and of the tail.
         capture: tables that the tail captures; default: those of `tables`.
@@ -87,6 +88,7 @@ class BinlogSyncComponent(StateBackedComponent, dg.Resolvable):
     positions: PositionStoreOptions = field(default_factory=PositionStoreOptions)
     warehouse: str = ".binlogsync/warehouse.duckdb"
     audit: str = "off"
+    storage_version: str | None = None
     tables: Entries = ()
     exclude: Sequence[str] = ()
     capture: Sequence[str] | None = None
@@ -119,11 +121,9 @@ class BinlogSyncComponent(StateBackedComponent, dg.Resolvable):
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> "BinlogSyncComponent":
         """The component, which has state only if a pattern has to be resolved."""
         component = super(StateBackedComponent, cls).load(attributes, context)
-        component.folder = context.project_root
         if component.has_patterns:
-            context.component_tree.mark_component_defs_state_key(
-                defs_state_key=component.defs_state_config.key, loc=context.component_loc
-            )
+            component = super().load(attributes, context)  # which registers the state
+        component.folder = context.project_root
         return component
 
     @property
@@ -193,7 +193,11 @@ class BinlogSyncComponent(StateBackedComponent, dg.Resolvable):
             keys.jetstream: self.stream.build(self.nats),
             keys.positions: self.positions.build(self.nats, self.folder),
             keys.audit: AuditLog(path=audit),
-            keys.warehouse: Warehouse(path=str(self.folder / self.warehouse), show_values=self.show_values),
+            keys.warehouse: Warehouse(
+                path=str(self.folder / self.warehouse),
+                show_values=self.show_values,
+                storage_version=self.storage_version,
+            ),
         }
 
     def _consumers(self, tables: TableList | None) -> Iterator[TableAsset | MirrorPattern]:
