@@ -17,10 +17,10 @@ A ChangeBatch holds changes of one table under one schema, in binlog order, as a
 On one server (file, pos, row) and (file, txn_pos, order) both put all changes in the same order, and neither repeats.
 
 A row that a snapshot publishes into the stream (op "r") belongs to no transaction. Its `pos` and `txn_pos` are those of
-the transaction boundary at which it was published, `row` and `order` its ordinal, which increases over all snapshots of
-a source, and `gtid` is "snapshot:" and the id of the snapshot. So (file, pos, row) puts it in the order of the stream,
-and `Change.id` is unique. (file, txn_pos, order) does so only with the op: it precedes the transaction that begins at
-`txn_pos`. Ordinals begin at FIRST_ORDINAL (position.py), above the numbers of all changes.
+the transaction boundary at which it was published, `row` and `order` its ordinal, which increases over the snapshots at
+one position, and `gtid` is "snapshot:" and the id of the snapshot. So (file, pos, row) puts it in the order of the
+stream, and `Change.id` is unique. (file, txn_pos, order) does so only with the op: it precedes the transaction that
+begins at `txn_pos`. Ordinals begin at FIRST_ORDINAL (position.py), above the numbers of all changes.
 
 A schema change is a separate batch, in binlog order among the changes, one for each table that it affects: `ddl` holds
 the statement, the op is "s", and the images have no columns.

@@ -44,8 +44,8 @@ class SnapshotRequest:
         subject: subject of its own for the rows; None for the subjects of the tables.
         rows_per_s: limit of the rate; None for no limit.
         tables: (database, table) that the tail has found for the patterns when it began; before, empty.
-        first_ordinal: ordinal of its first row, set by the tail when it began; None before. Ordinals of a source never
-            repeat.
+        first_ordinal: ordinal of its first row, set by the tail when it began; None before. The ordinals at
+            one position never repeat.
     """
 
     id: str

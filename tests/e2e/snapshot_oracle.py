@@ -6,7 +6,7 @@ The truth is the binlog of the server from the creation of the tables on, read w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -83,13 +83,10 @@ def check_stream(
         _check_table(table, stream, [c for c in changes if c.source.table == table.name], faults, may_repeat)
         names = ", ".join((*table.key, *table.values))
         wanted = {row[: len(table.key)]: row[len(table.key) :] for row in select(f"SELECT {names} FROM {table.name}")}
-        state = _Rows(table)
-        for each in stream:
-            if each["source"]["table"] == table.name:
-                state.apply(each["op"], each["before"], each["after"])
-        for key in sorted(wanted.keys() | state.rows.keys(), key=repr):
-            if state.rows.get(key) != wanted.get(key):
-                faults.add("end", f"{table.name} {key}: {state.rows.get(key)}, the table has {wanted.get(key)}")
+        found = delivered_rows(table, stream)
+        for key in sorted(wanted.keys() | found.keys(), key=repr):
+            if found.get(key) != wanted.get(key):
+                faults.add("end", f"{table.name} {key}: {found.get(key)}, the table has {wanted.get(key)}")
     ids = Counter(_id(each) for each in stream)
     for name, count in ids.items():
         if count > 1:
@@ -99,6 +96,15 @@ def check_stream(
         if before >= after:
             faults.add("order", f"{after} follows {before}")
     return faults
+
+
+def delivered_rows(table: CheckedTable, stream: Sequence[dict[str, Any]]) -> dict[Key, Values]:
+    """Values of each key after all changes and rows of the stream."""
+    state = _Rows(table)
+    for each in stream:
+        if each["source"]["table"] == table.name:
+            state.apply(each["op"], each["before"], each["after"])
+    return state.rows
 
 
 def _check_table(
@@ -148,8 +154,3 @@ def _id(envelope: dict[str, Any]) -> str:
 def _coordinates(envelope: dict[str, Any]) -> tuple[int, int, int]:
     source = envelope["source"]
     return BinlogPosition(source["file"], 0).file_number, source["pos"], source["row"]
-
-
-def published(stream: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The rows of snapshots."""
-    return (each for each in stream if each["op"] == "r")
