@@ -44,10 +44,10 @@ class PublishingStream(SampleStream):
 
     ordinal = FIRST_ORDINAL
 
-    def publish(self, *numbers: int, table: str = "samples", snapshot: str = "s1", version: int = 5) -> list[str]:
-        """Publish rows of a table as one flush; returns their ids."""
+    def publish(self, *numbers: int, table: str = "samples", snapshot: str = "s1", **values: Any) -> list[str]:
+        """Publish rows of a table, with these values, as one flush; returns their ids."""
         at = self.source.checkpoint
-        rows = [sample_row(number, version) for number in numbers]
+        rows = [{**sample_row(number, 5), **values} for number in numbers]
         place = PublishedAt(snapshot, self.ordinal, at.position.pos, at.position.file)
         self.ordinal += len(rows)
         batch = publish_rows(sample_schema(table), rows, place)
@@ -194,6 +194,21 @@ def test_a_client_that_starts_at_a_bookmark_gets_the_rows_published_there(stream
     found = seen(path)
     assert found[:2] == later
     assert found == all_ids(stream)[-len(found) :]
+
+
+def test_rows_larger_than_a_message(stream: PublishingStream, path: Path) -> None:
+    stream.write(1)
+    stream.publish(11, 12, c_longtext="x" * 1_500_000)
+    stream.publish(13)
+    sizes: list[tuple[str, int]] = []
+
+    def handle(change: Change[SampleRow]) -> None:
+        after = change.rows[1]
+        sizes.append((change.op, len((after or {}).get("c_longtext") or "")))
+
+    stream.consume(Handler(SampleRow, handle, path))
+    assert sizes[-3:-1] == [("r", 1_500_000)] * 2
+    assert sizes[-1][1] < 1000
 
 
 def test_progress_names_the_last_row(stream: PublishingStream, path: Path) -> None:
