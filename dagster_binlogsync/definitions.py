@@ -14,6 +14,7 @@ import dagster as dg
 
 from binlogsync.errors import ConfigError
 from binlogsync.settings import Settings
+from dagster_binlogsync.checks.hourly import build_check_job, build_check_schedule
 from dagster_binlogsync.checks.mirrors import build_mirror_checks, build_verify_job
 from dagster_binlogsync.checks.row_count import build_row_count_checks
 from dagster_binlogsync.consume.config import ContinuousConfig
@@ -61,7 +62,7 @@ def build_definitions(
             contain them, or what `find_definitions` found.
         tail: defaults of the options of the tails; None for those of the settings.
         continuous: options of continuous runs of consumers; None for those of the settings.
-        running: whether sensors are on by default; None for the setting.
+        running: whether sensors and schedules are on by default; None for the setting.
         keys: keys of the resources of each source; None for keys that contain the source.
         resources: the resources by key; None for those of the settings.
         sensors: the sensors; None for all of them.
@@ -89,6 +90,7 @@ def build_definitions(
         resources=build_resources(settings, keys) if resources is None else resources,
         continuous=continuous,
         sensors=sensors,
+        schedules=[build_check_schedule(source, running=running) for source in keys],
         replay_assets=replay_assets,
     )
 
@@ -101,6 +103,7 @@ def assemble_definitions(
     resources: Mapping[str, Any],
     continuous: ContinuousConfig | None = None,
     sensors: Sequence[dg.SensorDefinition] = (),
+    schedules: Sequence[dg.ScheduleDefinition] = (),
     replay_assets: bool = True,
     execute: RunConsumers = run_consumers,
 ) -> dg.Definitions:
@@ -112,7 +115,7 @@ def assemble_definitions(
         options: defaults of the tails; the Launchpad shows and overrides them.
         resources: the resources by key.
         continuous: options of continuous runs of consumers; None if consumers run on a backlog.
-        sensors: those of the deployment.
+        sensors, schedules: those of the deployment.
         replay_assets: whether each table has a replay asset.
         execute: consumes the selected tables in a run.
 
@@ -133,6 +136,7 @@ def assemble_definitions(
         verifying = build_mirror_checks(source, tables, keys)
         checks += [*build_row_count_checks(source, tables, keys), *verifying]
         jobs += [build_verify_job(source, verifying)] if verifying else []
+        jobs.append(build_check_job(source, [*parts.checks, *verifying]))
         if patterns and options.table_lists:
             checks.append(build_tables_check(source, patterns, tables, Path(options.table_lists)))
         if tables:
@@ -146,7 +150,9 @@ def assemble_definitions(
         past = ReplaySource(source, keys, tables, options)
         assets += [build_replay_asset(past, table) for table in tables if replay_assets]
         jobs += [build_replay_job(past), build_rewind_job(past), build_remove_job(past)]
-    return dg.Definitions(assets=assets, asset_checks=checks, jobs=jobs, sensors=sensors, resources=resources)
+    return dg.Definitions(
+        assets=assets, asset_checks=checks, jobs=jobs, sensors=sensors, schedules=schedules, resources=resources
+    )
 
 
 def build_source_sensors(

@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 
 from dagster_binlogsync.binlogsync_resource import BinlogsyncResource
+from dagster_binlogsync.checks.hourly import build_check_job, build_check_schedule
 from dagster_binlogsync.checks.sources import build_source_checks
 from dagster_binlogsync.checks.streams import build_stream_checks
 from dagster_binlogsync.checks.tail_alive import build_tail_alive_check
@@ -37,19 +38,20 @@ class TailParts:
 def build_tail(
     binlogsync: BinlogsyncResource, config: TailConfig | None = None, *, running: bool = False
 ) -> dg.Definitions:
-    """The definitions of the tail of one source: job, sensors, binlog asset, checks and bookmarks.
+    """The definitions of the tail of one source: job, sensors, binlog asset, hourly checks and bookmarks.
 
     Args:
         binlogsync: the source and its connections; its parts become resources whose keys contain the source.
         config: defaults of the options of the tail.
-        running: whether the sensors are on by default.
+        running: whether sensors and schedule are on by default.
     """
     source, keys, config = binlogsync.source, ResourceKeys.of_source(binlogsync.source), config or TailConfig()
     parts = build_tail_parts(source, (), config, keys)
     return dg.Definitions(
         assets=parts.assets,
         asset_checks=parts.checks,
-        jobs=parts.jobs,
+        jobs=[*parts.jobs, build_check_job(source, parts.checks)],
+        schedules=[build_check_schedule(source, running=running)],
         sensors=build_tail_sensors(source, keys, running=running),
         resources=binlogsync.parts(keys),
     )

@@ -26,6 +26,7 @@ from pydantic import BaseModel
 from binlogsync.codec.subjects import check_source
 from binlogsync.mysql.table_list import read_table_list
 from binlogsync.table_list import TableList, load_table_list, parse_table_list, save_table_list
+from dagster_binlogsync.checks.hourly import build_check_schedule
 from dagster_binlogsync.component.connections import (
     MySQLConnection,
     NatsConnection,
@@ -73,7 +74,7 @@ class BinlogSyncComponent(StateBackedComponent, dg.Resolvable):
         tail: options of the tail, such as `start` and the length of its runs, `shift_s`.
         loads: limits of loads of mirrors.
         consume: "on_backlog" or "continuous", as BINLOGSYNC_CONSUME.
-        sensors: "running" or "stopped": whether sensors are on by default.
+        sensors: "running" or "stopped": whether sensors and the hourly checks are on by default.
         replay_assets: whether each table has a replay asset, partitioned by bookmarks, for backfills.
         show_values: whether Dagster shows row values.
         translation: changes of the asset specs; `table` and `props` are in scope.
@@ -173,6 +174,7 @@ class BinlogSyncComponent(StateBackedComponent, dg.Resolvable):
             resources=self.build_resources(),
             continuous=continuous,
             sensors=build_source_sensors(self.source, consumers, options, self.keys, continuous, running=running),
+            schedules=[build_check_schedule(self.source, running=running)],
             replay_assets=self.replay_assets,
             execute=self.execute,
         )

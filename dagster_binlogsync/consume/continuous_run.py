@@ -39,7 +39,6 @@ POLL_S = 0.25
 STATUS_S = 5.0
 RUNS_S = 2.0
 STREAM_S = 2.0
-CHECKS_S = 10.0
 LEASE_PATIENCE_S = 120.0
 GROUP = "another run asked for tables of a group of mirrors"
 Table = tuple[str, str]
@@ -119,7 +118,7 @@ class _ContinuousRun:
         )  # fmt: skip
         shift_ends = time.monotonic() + config.shift_s
         status, runs, dev = Interval(STATUS_S), Interval(RUNS_S, is_due_at_once=False), DevProcesses.find()
-        lag_due, checks_due = Interval(config.lag_report_s), Interval(CHECKS_S)
+        lag_due = Interval(config.lag_report_s)
         if not self._wait_for_stream(stop, heartbeat):
             return
         tasks = self._free_tasks()
@@ -128,7 +127,7 @@ class _ContinuousRun:
             ContinuousPool(tasks, tables.open_reader, options, stop) as pool,
         ):
             lag = LagReport(self.context, reader, list(tables.tables.values()))
-            checks = CheckReporter(tables, reader)
+            checks = CheckReporter(tables)
             while not stop.is_set():
                 tables.process_reports(pool.reports(POLL_S))
                 tables.report_loads()
@@ -144,8 +143,6 @@ class _ContinuousRun:
                     self._share_tables(pool, stop)
                 if lag_due.is_due():
                     lag.report(frozenset(self.released))
-                if checks_due.is_due():
-                    checks.start()
                 checks.step()
             pool.end()
             tables.process_reports(pool.reports(0))

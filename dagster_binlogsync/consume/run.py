@@ -25,6 +25,7 @@ from binlogsync.mysql.config import MySQLConfig
 from binlogsync.nats.reader import StreamReader
 from binlogsync.stores import PositionStore
 from binlogsync.targets import TableStore
+from dagster_binlogsync.consume.check_reporter import CheckReporter
 from dagster_binlogsync.consume.checks import (
     backlog_check,
     handled_check,
@@ -145,12 +146,13 @@ class ConsumerRun:
             first_round_s=FIRST_REPORT_S, round_s=config.report_s, first_wait_s=config.retry_s,
             longest_wait_s=max(60.0, config.retry_s), max_workers=config.max_workers,
         )  # fmt: skip
-        ends_at, poll_at = time.monotonic() + max_s, 0.0
+        ends_at, poll_at, checks = time.monotonic() + max_s, 0.0, CheckReporter(self)
         with WorkerPool(self.build_tasks(), self.open_reader, options, stop) as pool:
             while not stop.is_set() and time.monotonic() < ends_at and self._is_active(pool.quiet_s(), idle_s):
                 self.process_reports(pool.reports(POLL_S))
                 self.report_loads()
                 self.materialize_progress()
+                checks.step()
                 if time.monotonic() > poll_at:
                     poll_at = time.monotonic() + FIRST_REPORT_S
                     if (reason := find_stop_reason(self.context)) is not None:

@@ -18,10 +18,11 @@ from dagster_binlogsync import BinlogSyncComponent
 from dagster_binlogsync.component.connections import MySQLConnection
 from dagster_binlogsync.component.table_entries import TableEntry, find_model
 
-# Dagster's loader of YAML calls a function that pydantic deprecated, and uses features of its own that are in beta.
+# Dagster's loader of YAML uses a function that pydantic deprecated, and features of its own in beta or deprecated.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`parse_obj_as` is deprecated"),
     pytest.mark.filterwarnings("ignore::dagster.BetaWarning"),
+    pytest.mark.filterwarnings("ignore:Property `ScheduleDefinition.environment_vars` is deprecated"),
 ]
 
 TYPE = "dagster_binlogsync.BinlogSyncComponent"

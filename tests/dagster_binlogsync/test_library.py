@@ -46,13 +46,23 @@ def test_one_call_makes_everything(tmp_path: Path) -> None:
     found = names(defs)
     assert found["jobs"] == {
         "tail_main", "consume_main", "verify_main", "replay_main", "bookmark_main", "snapshot_main", "rewind_main",
-        "skip_change_main", "acknowledge_gap_main", "remove_main",
+        "skip_change_main", "acknowledge_gap_main", "remove_main", "check_main",
     }  # fmt: skip
     assert found["sensors"] == {"keep_main_tailed", "consume_main", "bookmarks_main"}
     assert {"mysql/main/binlog", "tables/main/shop/orders", "nats/main/shop/orders"} <= found["assets"]
     assert {sensor.default_status for sensor in defs.get_repository_def().sensor_defs} == {
         dg.DefaultSensorStatus.RUNNING
     }
+
+
+def test_cheap_checks_run_every_hour(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, "main", BINLOGSYNC_SENSORS="running")
+    defs = build_definitions(settings, [mirror("shop.orders", source="main")])
+    assert defs.resolve_schedule_def("check_main_hourly").default_status == dg.DefaultScheduleStatus.RUNNING
+    steps = {node.name for node in defs.resolve_job_def("check_main").nodes}
+    assert "main_fresh" in steps
+    assert any("stream_intact" in step for step in steps)
+    assert not steps & {"main_equals_source", "main_row_count"}
 
 
 def test_definitions_of_sources_and_of_other_projects_merge(tmp_path: Path) -> None:
@@ -118,7 +128,7 @@ def test_assets_of_a_project_consume_tables_by_a_resource() -> None:
         build_tail(binlogsync), dg.Definitions([shop], resources={"binlogsync": binlogsync, "jetstream": "theirs"})
     )
     dg.Definitions.validate_loadable(defs)
-    assert names(defs)["jobs"] == {"tail_main", "bookmark_main", "snapshot_main"}
+    assert names(defs)["jobs"] == {"check_main", "tail_main", "bookmark_main", "snapshot_main"}
 
 
 def test_assets_of_a_project_are_checked_when_they_are_defined() -> None:

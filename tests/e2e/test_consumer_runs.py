@@ -1,5 +1,8 @@
 """Concurrent consumer runs: a run skips tables of another run, ends for new code, reports a blocked table at once."""
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
 import dagster as dg
 from dagster._core.events import DagsterEvent, DagsterEventType
 
@@ -7,6 +10,7 @@ from binlogsync import Change, Retry
 from dagster_binlogsync.tables import mirror, table_consumer
 from dagster_binlogsync.tags import CODE_TAG, END_TAG
 from tests.e2e.dagster_project import DagsterProject, NotesTableRow
+from tests.waiting import wait_until
 
 
 def status(project: DagsterProject, key: dg.AssetKey) -> str:
@@ -66,3 +70,40 @@ def test_a_blocked_table_fails_its_check_at_once_and_a_run_ends_on_request(proje
     run = project.instance.get_run_by_id(done.run_id)
     assert run is not None
     assert CODE_TAG in run.tags
+
+
+def test_a_long_run_reports_the_checks_of_healthy_tables(project: DagsterProject) -> None:
+    orders = mirror(f"{project.mysql.name}.orders")
+    built = project.definitions(orders)
+    project.mysql.execute("INSERT INTO orders VALUES (1, 'a', 1, NULL)")
+    assert project.tail(built).success
+    names = ("handled", "backlog", "no_gap", "fresh")
+    keys = [dg.AssetCheckKey(orders.key, name) for name in names]
+    seen: set[str] = set()
+
+    def end_after_checks() -> None:
+        """End the run when all checks have passed."""
+
+        def passed() -> bool:
+            found = project.instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
+            seen.update(key.name for key, record in found.items() if record.status.value == "SUCCEEDED")
+            return len(seen) == len(names)
+
+        with suppress(AssertionError):
+            wait_until(passed, 30, "the checks")
+        run = project.instance.get_runs(limit=1)[0]
+        project.instance.add_run_tags(run.run_id, {END_TAG: "the checks were reported"})
+
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(end_after_checks)
+        done = project.consume(built, orders, idle_s=140)
+        watching.result()
+    assert done.success
+    assert seen == set(names)
+    assert find_end_reason(project, done.run_id) == "the checks were reported"
+
+
+def find_end_reason(project: DagsterProject, run_id: str) -> str | None:
+    """The reason for which the run was requested to end."""
+    run = project.instance.get_run_by_id(run_id)
+    return None if run is None else run.tags.get(END_TAG)
