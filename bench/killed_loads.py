@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -78,13 +78,13 @@ def load(folder: Path, mysql: servers.MySQLServer, rows: int, report: Any) -> No
             report(f"ALTER TABLE {_DDL_TABLE}")
 
 
-def fill(mysql: servers.MySQLServer, rows: int) -> None:
+def fill(mysql: servers.MySQLServer, rows: int, shares: Mapping[str, float] = _SHARES) -> None:
     """Create the tables."""
     with mysql.connect(autocommit=True) as connection, connection.cursor() as cursor:
         cursor.execute("CREATE DATABASE loading")
         cursor.execute("USE loading")
         cursor.execute("SET SESSION cte_max_recursion_depth = 100000000")
-        for name, share in _SHARES.items():
+        for name, share in shares.items():
             cursor.execute(f"CREATE TABLE {name} (id INT PRIMARY KEY, v INT, a VARCHAR(60), b DATETIME(6))")
             cursor.execute(
                 f"INSERT INTO {name} WITH RECURSIVE n AS "
@@ -113,8 +113,7 @@ def write_settings(folder: Path, mysql: servers.MySQLServer, nats_url: str) -> N
 @contextmanager
 def running(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run a command in the background; stderr goes to a log named for it."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("BINLOGSYNC_")}
-    environment = {**clean, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = clean_environment()
     with (folder / f"{arguments[0]}.log").open("w") as stderr:
         process = subprocess.Popen([*_COMMAND, *arguments], cwd=folder, env=environment, stderr=stderr)
         try:
@@ -122,6 +121,12 @@ def running(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
         finally:
             process.terminate()
             process.wait(60)
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment of the commands, without settings."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("BINLOGSYNC_")}
+    return {**clean, "PYTHONPATH": str(Path(__file__).parents[1])}
 
 
 def wait(predicate: Any) -> None:
@@ -152,12 +157,12 @@ def loaded_tables(path: Path) -> set[str]:
 
 
 @contextmanager
-def writing(mysql: servers.MySQLServer, rows: int) -> Iterator[dict[str, int]]:
+def writing(mysql: servers.MySQLServer, rows: int, shares: Mapping[str, float] = _SHARES) -> Iterator[dict[str, int]]:
     """A thread per table that writes at random until the end; yields the number of statements by table."""
-    stop, counts = threading.Event(), dict.fromkeys(_SHARES, 0)
+    stop, counts = threading.Event(), dict.fromkeys(shares, 0)
 
     def write(table: str) -> None:
-        chance, most = random.Random(table), int(rows * _SHARES[table] * 1.05)
+        chance, most = random.Random(table), int(rows * shares[table] * 1.05)
         while not stop.is_set():
             try:  # an error ends the connection, and with it a transaction of any state
                 with mysql.connect(autocommit=False, database="loading") as connection:
@@ -170,7 +175,7 @@ def writing(mysql: servers.MySQLServer, rows: int) -> Iterator[dict[str, int]]:
                 if error.args[0] not in _DUPLICATE_OR_LOCK:
                     raise
 
-    threads = [threading.Thread(target=write, args=(table,), daemon=True) for table in _SHARES]
+    threads = [threading.Thread(target=write, args=(table,), daemon=True) for table in shares]
     for thread in threads:
         thread.start()
     try:
