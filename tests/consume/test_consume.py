@@ -30,7 +30,7 @@ from binlogsync.nats.reader import StreamReader
 from binlogsync.server_version import ServerFlavor
 from binlogsync.servers import NATSServer
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
-from binlogsync.targets.duckdb.file import META_SCHEMA, DuckFile
+from binlogsync.targets.duckdb.file import META_SCHEMA
 from binlogsync.targets.duckdb.store import DuckStore
 from tests.duck import locked_by_another, mirror_rows, query
 from tests.nats_commands import ask, delete_stream, purge_stream
@@ -326,7 +326,7 @@ def test_a_handler_of_a_wrong_shape_is_refused(path: Path) -> None:
 
 def test_two_consumers_of_one_name_cannot_both_move_on(path: Path) -> None:
     batch = SampleSource().flush(2).batches[0]
-    key, file = ProgressKey("a", "demo", *SAMPLES), DuckFile(path, error=ConsumeError)
+    key, file = ProgressKey("a", "demo", *SAMPLES), DuckStore(path, error=ConsumeError)
     with file.begin() as transaction:
         first, second = (Tracker(key, transaction.load_progress(key)) for _ in range(2))
     with file.begin() as transaction:

@@ -27,7 +27,6 @@ from binlogsync.nats.client import ConnectionLostError, NatsConnection, NatsOpti
 from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
-from binlogsync.targets.duckdb.file import DuckFile
 from binlogsync.targets.duckdb.store import DuckStore
 from tests.duck import locked_by_another, query, query_elsewhere
 from tests.nats_commands import delete_stream
@@ -147,13 +146,13 @@ def test_handlers_and_mirrors_stay_live(stream: SixTables, tmp_path: Path) -> No
             running.wait(lambda: all(running.changes[t] == len(stream.ids[t]) for t in TABLES), "all changes")
         running.wait_quiet()
         assert not any(running.errors.values())
-        with DuckFile(path).begin() as transaction:  # mirrors and handlers have let other connections in
+        with DuckStore(path).begin() as transaction:  # mirrors and handlers have let other connections in
             assert transaction.load_progress(stream.key("t3")).changes == len(stream.ids["t3"])
     assert query_elsewhere(path, "SELECT 1") == "[(1,)]"  # no mirror keeps the file open after the end of the pool
     for table in TABLES[3:]:
         rows = query(path, f"SELECT count(*) FROM shop.{table}")
         assert rows[0][0] > 0
-    with DuckFile(path).begin() as transaction:
+    with DuckStore(path).begin() as transaction:
         found = {table: transaction.load_progress(stream.key(table)).changes for table in TABLES}
     assert found == {table: len(ids) for table, ids in stream.ids.items()}
 
@@ -202,13 +201,13 @@ def test_a_moved_mirror_fails_alone_and_continues_where_it_was_moved(stream: Six
     with live(stream, [mirror(table, path) for table in TABLES]) as running:
         running.wait(lambda: all(running.changes[table] == 1 for table in TABLES), "the first changes")
         running.wait_quiet()
-        with DuckFile(path).begin() as transaction:
+        with DuckStore(path).begin() as transaction:
             before = transaction.load_progress(stream.key("t0"))
             transaction.move_progress(stream.key("t0"), before, replace(before, changes=100))
         stream.write(ALL, ALL)
         running.wait(lambda: all(running.changes[table] == 3 for table in TABLES), "all changes")
         assert not {report.table for report in running.reports if report.error is not None} - {("shop", "t0")}
-    with DuckFile(path).begin() as transaction:
+    with DuckStore(path).begin() as transaction:
         found = {table: transaction.load_progress(stream.key(table)).changes for table in TABLES}
     assert found == {table: 102 if table == "t0" else 3 for table in TABLES}
 
@@ -221,7 +220,7 @@ def test_a_quiet_table_notices_that_it_was_rewound(stream: SixTables, tmp_path: 
         running.wait_quiet()
         key = stream.key("t0")
         wait_until(lambda: progress_of(path, key) is not None, 20, "its progress")
-        with DuckFile(path).begin() as transaction:
+        with DuckStore(path).begin() as transaction:
             before = transaction.load_progress(key)
             transaction.move_progress(key, before, replace(NO_PROGRESS, seen=0))
         running.wait(lambda: seen.ids["t0"] == 2 * stream.ids["t0"], "the change again")
@@ -241,7 +240,7 @@ def test_a_quiet_table_with_progress_in_nats_stays_quiet_until_it_is_rewound(str
 
 
 def progress_of(path: Path, key: ProgressKey) -> object:
-    with DuckFile(path).begin() as transaction:
+    with DuckStore(path).begin() as transaction:
         found = transaction.load_progress(key)
         return None if found == NO_PROGRESS else found
 
@@ -253,7 +252,7 @@ def test_a_table_is_removed_and_added_again(stream: SixTables, tmp_path: Path) -
         running.wait(lambda: all(seen.ids[table] == stream.ids[table] for table in TABLES[:2]), "the first changes")
         assert running.pool.remove(("shop", "t0"))
         assert running.pool.tables == (("shop", "t1"),)
-        with DuckFile(path).begin() as transaction:
+        with DuckStore(path).begin() as transaction:
             assert transaction.load_progress(stream.key("t0")).changes == 1, "stored at once"
         stream.write(ALL)
         running.wait(lambda: seen.ids["t1"] == stream.ids["t1"], "the table that stays")
@@ -295,7 +294,7 @@ def test_a_new_pool_resumes_exactly(stream: SixTables, tmp_path: Path) -> None:
 
 
 def test_a_mirror_that_joins_others_leaves_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(DuckFile, "hold_s", 600.0)
+    monkeypatch.setattr(DuckStore, "hold_s", 600.0)
     path = tmp_path / "w.duckdb"
     one, two = Mirror(path, "shop", "a"), Mirror(path, "shop", "b")
     with two.tables.begin(keep_open=True):

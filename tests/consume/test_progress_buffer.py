@@ -10,19 +10,19 @@ import pytest
 from binlogsync.consume.progress import NO_PROGRESS, ProgressKey, TableProgress
 from binlogsync.consume.progress_buffer import ProgressBuffer
 from binlogsync.errors import ConsumeError
-from binlogsync.targets.duckdb.file import DuckFile
+from binlogsync.targets.duckdb.store import DuckStore
 
 ONE, TWO = ProgressKey("c", "main", "shop", "one"), ProgressKey("c", "main", "shop", "two")
 
 
 def stored(path: Path, key: ProgressKey) -> int:
     """The number of changes in the stored progress."""
-    return TableProgress(DuckFile(path, error=ConsumeError)).load(key).changes
+    return TableProgress(DuckStore(path, error=ConsumeError)).load(key).changes
 
 
 def test_progress_is_stored_by_a_flush_and_a_conflict_is_raised_by_its_own_store(tmp_path: Path) -> None:
     path, buffer = tmp_path / "w.duckdb", ProgressBuffer()
-    one, two = (buffer.wrap(TableProgress(DuckFile(path, error=ConsumeError))) for _ in range(2))
+    one, two = (buffer.wrap(TableProgress(DuckStore(path, error=ConsumeError))) for _ in range(2))
     first, second = one.load(ONE), two.load(TWO)
     for number in (1, 2):
         first = one.move(ONE, first, replace(first, changes=number))
@@ -32,7 +32,7 @@ def test_progress_is_stored_by_a_flush_and_a_conflict_is_raised_by_its_own_store
     assert (stored(path, ONE), stored(path, TWO)) == (2, 2)
     assert one.stored(ONE) is not None
 
-    with DuckFile(path).begin() as transaction:  # a rewind, by another process
+    with DuckStore(path).begin() as transaction:  # a rewind, by another process
         transaction.move_progress(ONE, transaction.load_progress(ONE), replace(NO_PROGRESS, changes=100))
     first = one.move(ONE, first, replace(first, changes=3))
     second = two.move(TWO, second, replace(second, changes=3))

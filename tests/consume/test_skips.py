@@ -18,7 +18,7 @@ from binlogsync.nats.client import NatsConnection, NatsOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
 from binlogsync.sinks.audit_records import record_skip
-from binlogsync.targets.duckdb.file import DuckFile
+from binlogsync.targets.duckdb.store import DuckStore
 from tests.consume.test_consume import RETRY, SAMPLES, FailingHandler, SampleRow, SampleStream, ids
 from tests.duck import query
 from tests.nats_commands import delete_stream
@@ -36,7 +36,7 @@ def store(
     request: pytest.FixtureRequest, nats_server: NATSServer, stream: SampleStream, tmp_path: Path
 ) -> Iterator[object]:
     if request.param == "duckdb":
-        yield TableProgress(DuckFile(tmp_path / "progress.duckdb", error=ConsumeError))
+        yield TableProgress(DuckStore(tmp_path / "progress.duckdb", error=ConsumeError))
         return
     with NatsConnection(NatsOptions(url=nats_server.url), "test") as connection:
         yield NatsProgress(connection, stream.name)

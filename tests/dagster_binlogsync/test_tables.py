@@ -17,7 +17,7 @@ from binlogsync.cli.project_consumers import find_consumer
 from binlogsync.consume.progress import ProgressKey
 from binlogsync.errors import ConfigError, ConsumeError, HandlerError, ModelError
 from binlogsync.replay.factory import SourceTable
-from binlogsync.targets.duckdb.file import DuckFile
+from binlogsync.targets.duckdb.store import DuckStore
 from dagster_binlogsync.consume.metadata import ConsumerTotals, TablePreview, build_metadata, build_run_failure
 from dagster_binlogsync.consume.preview import first_rows
 from dagster_binlogsync.consumers_asset import build_consumers_asset
@@ -148,7 +148,7 @@ def test_names_are_escaped_in_descriptions() -> None:
 
 
 def test_the_first_rows_are_a_table_of_escaped_texts(tmp_path: Path) -> None:
-    file = DuckFile(tmp_path / "w.duckdb", error=ConsumeError)
+    file = DuckStore(tmp_path / "w.duckdb", error=ConsumeError)
     with file.transaction() as connection:
         connection.execute('CREATE TABLE t ("a|b" VARCHAR, "![i](http://x)" UBIGINT, c BLOB)')
         connection.execute("INSERT INTO t VALUES (?, 18446744073709551615, NULL)", ["| ![i](http://x)\n\x1b[2J"])
@@ -161,7 +161,7 @@ def test_the_first_rows_are_a_table_of_escaped_texts(tmp_path: Path) -> None:
 
 def test_row_values_are_shown_only_if_allowed(tmp_path: Path) -> None:
     path = tmp_path / "w.duckdb"
-    with DuckFile(path, error=ConsumeError).transaction() as connection:
+    with DuckStore(path, error=ConsumeError).transaction() as connection:
         connection.execute("CREATE TABLE t AS SELECT 'secret' AS a")
     shown = {
         allowed: build_metadata(

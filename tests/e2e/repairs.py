@@ -22,7 +22,8 @@ from binlogsync.mirror.verify import Verifier, VerifyOptions
 from binlogsync.mysql import MySQLConfig
 from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
-from binlogsync.targets.duckdb.file import META_SCHEMA, DuckFile, quote
+from binlogsync.targets.duckdb.file import META_SCHEMA, quote
+from binlogsync.targets.duckdb.store import DuckStore
 from binlogsync.targets.mirror_state import MirrorOptions
 from binlogsync.targets.records import RepairRecord
 from tests.e2e.loads import OPTIONS, Loads
@@ -60,12 +61,12 @@ def repair(scenario: Loads, table: str = "t", timeout_s: float = 240.0) -> Repai
 def new_repairer(reader: StreamReader, config: MySQLConfig, path: Path, timeout_s: float = 240.0) -> Repairer:
     """A repairer for the client of Loads."""
     options = VerifyOptions(client_id=OPTIONS.client_id, timeout_s=timeout_s)
-    return Repairer(Verifier(reader, config, DuckFile(path, error=ConsumeError), options), "ann")
+    return Repairer(Verifier(reader, config, DuckStore(path, error=ConsumeError), options), "ann")
 
 
 def damage(scenario: Loads, *statements: str, table: str = "t") -> None:
     """Change the mirror by hand, in one transaction; `{t}` is the mirror."""
-    with DuckFile(scenario.path).transaction() as connection:
+    with DuckStore(scenario.path).transaction() as connection:
         for statement in statements:
             connection.execute(statement.format(t=quote(scenario.database.name, table)))
 
@@ -74,13 +75,13 @@ def repairs_of(scenario: Loads, table: str = "t") -> list[RepairRecord]:
     """The records of the mirror's repairs."""
     with StreamReader(NatsOptions(url=scenario.nats_url), scenario.config.source) as reader:
         verifier = new_repairer(reader, scenario.config, scenario.path).verifier
-        with DuckFile(scenario.path).begin() as transaction:
+        with DuckStore(scenario.path).begin() as transaction:
             return list(transaction.load_repairs(verifier.key(scenario.database.name, table)))
 
 
 def helper_tables(scenario: Loads) -> list[str]:
     """The tables of repairs that were not applied."""
-    with DuckFile(scenario.path).transaction() as connection:
+    with DuckStore(scenario.path).transaction() as connection:
         found = connection.execute(
             "SELECT table_name FROM duckdb_tables() WHERE schema_name = ? AND starts_with(table_name, 'repair ')",
             [META_SCHEMA],

@@ -29,7 +29,7 @@ from binlogsync.position_order import compare
 from binlogsync.servers import NATSServer
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.stores.memory import MemoryPositionStore
-from binlogsync.targets.duckdb.file import DuckFile
+from binlogsync.targets.duckdb.store import DuckStore
 from tests.databases import FreshDatabase, fresh_database
 from tests.duck import query
 from tests.e2e.tailing import TailThread, config_of, drain, options_of
@@ -89,7 +89,7 @@ class ForeignKeyScenario:
             self.consume(table)
             here = query(self.path, f'SELECT * FROM "{self.database.name}"."{table}" ORDER BY ALL')
             assert here == sorted(self.database.execute(f"SELECT * FROM {table}"), key=repr), table
-            assert open_gaps(TableProgress(DuckFile(self.path)), self.key(table)) == []
+            assert open_gaps(TableProgress(DuckStore(self.path)), self.key(table)) == []
 
     def key(self, table: str) -> ProgressKey:
         return ProgressKey(QUICK.client_id, self.config.source, self.database.name, table)
@@ -184,7 +184,7 @@ def test_parents_that_are_not_captured_and_children_elsewhere(
             scenario.catch_up(tail)
             scenario.assert_mirrored("child")
             scenario.consume("child", handler)
-            progress = TableProgress(DuckFile(tmp_path / "handler.duckdb", error=ConsumeError))
+            progress = TableProgress(DuckStore(tmp_path / "handler.duckdb", error=ConsumeError))
             assert [gap.kind for gap in open_gaps(progress, scenario.key("child"))] == ["foreign_key"]
 
             # The tail must now capture a table that it has excluded so far.

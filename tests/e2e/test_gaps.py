@@ -29,7 +29,7 @@ from binlogsync.sinks import Sink
 from binlogsync.snapshot.requests_memory import MemorySnapshotRequests
 from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.tail.options import TailOptions
-from binlogsync.targets.duckdb.file import DuckFile
+from binlogsync.targets.duckdb.store import DuckStore
 from tests.databases import FreshDatabase, fresh_database
 from tests.duck import query
 from tests.e2e.tailing import TailThread, config_of, drain, options_of, stream_sink
@@ -79,7 +79,7 @@ class GapScenario:
 
     @property
     def progress(self) -> TableProgress:
-        return TableProgress(DuckFile(self.path, error=ConsumeError))
+        return TableProgress(DuckStore(self.path, error=ConsumeError))
 
     def gaps(self, table: str = "t") -> list[ConsumerGap]:
         return open_gaps(self.progress, self.key(table))
@@ -209,7 +209,7 @@ def test_an_accepted_gap_of_the_binlog_reaches_every_consumer(nats_server: NATSS
             database.execute(f"CREATE TABLE {table} (id INT PRIMARY KEY)")
             database.execute(f"INSERT INTO {table} VALUES (1)")
         scenario.tail()
-        handler = TableProgress(DuckFile(tmp_path / "handler.duckdb", error=ConsumeError))
+        handler = TableProgress(DuckStore(tmp_path / "handler.duckdb", error=ConsumeError))
         for table in ("t", "u", "gone"):
             scenario.consume(scenario.mirror(table=table), table)
         scenario.consume(scenario.handler(handler))
@@ -250,7 +250,7 @@ def test_an_accepted_gap_requests_a_snapshot_if_the_setting_says_so(nats_server:
         database.execute("CREATE TABLE t (id INT PRIMARY KEY)")
         database.execute("INSERT INTO t VALUES (1)")
         scenario.tail()
-        handler = TableProgress(DuckFile(tmp_path / "handler.duckdb", error=ConsumeError))
+        handler = TableProgress(DuckStore(tmp_path / "handler.duckdb", error=ConsumeError))
         scenario.consume(scenario.handler(handler))
         database.execute("INSERT INTO t VALUES (2), (3)")
         scenario.purge_binlog()
@@ -294,7 +294,7 @@ def test_a_gap_of_a_mirror_is_closed_by_a_verification_not_by_acknowledgement(sc
     with pytest.raises(ConfigError, match="closed by rereading the table"):
         acknowledge_gaps(scenario.progress, scenario.key(), "never mind", "me")
     with StreamReader(NatsOptions(url=scenario.url), scenario.config.source) as reader:
-        verifier = Verifier(reader, scenario.config, DuckFile(scenario.path, error=ConsumeError))
+        verifier = Verifier(reader, scenario.config, DuckStore(scenario.path, error=ConsumeError))
         assert not verifier.verify(scenario.database.name, "t").is_equal
         assert len(scenario.gaps()) == 1
         scenario.database.execute("DELETE FROM t WHERE id = 2")

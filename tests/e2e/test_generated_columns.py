@@ -21,7 +21,7 @@ from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
 from binlogsync.stores.memory import MemoryPositionStore
-from binlogsync.targets.duckdb.file import DuckFile
+from binlogsync.targets.duckdb.store import DuckStore
 from binlogsync.targets.mirror_state import MirrorOptions
 from tests.databases import FreshDatabase
 from tests.duck import query
@@ -58,7 +58,7 @@ class GeneratedColumnsScenario:
         return list(columns), sorted(rows, key=repr)
 
     def verified(self, table: str) -> str:
-        file = DuckFile(self.path, error=ConsumeError)
+        file = DuckStore(self.path, error=ConsumeError)
         with StreamReader(NatsOptions(url=self.url), self.config.source) as reader:
             found = Verifier(reader, self.config, file, VerifyOptions(timeout_s=20)).verify(self.mariadb.name, table)
         assert found.is_equal, str(found)

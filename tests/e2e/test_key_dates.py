@@ -16,7 +16,7 @@ from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
 from binlogsync.stores.memory import MemoryPositionStore
-from binlogsync.targets.duckdb.file import DuckFile
+from binlogsync.targets.duckdb.store import DuckStore
 from binlogsync.targets.mirror_state import MirrorOptions
 from tests.databases import FreshDatabase
 from tests.duck import query
@@ -91,7 +91,7 @@ def test_each_key_stays_one_key(
         zero = query(paths[0], f"SELECT d < '1000-01-01 (BC)', t, v FROM {name}.z ORDER BY v")
         assert zero == [(True, None, 101), (False, None, 102)]
         for path in paths:
-            file = DuckFile(path, error=ConsumeError)
+            file = DuckStore(path, error=ConsumeError)
             with StreamReader(NatsOptions(url=nats_server.url), config.source) as reader:
                 verifier = Verifier(reader, config, file, VerifyOptions(client_id=path.stem))
                 found = verifier.verify(name, "t")

@@ -16,7 +16,8 @@ from binlogsync.consume.gaps import gaps_of, new_gap, open_gaps, record_gap
 from binlogsync.consume.progress import ProgressKey, TableProgress
 from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.servers import NATSServer
-from binlogsync.targets.duckdb.file import DuckFile, quote
+from binlogsync.targets.duckdb.file import quote
+from binlogsync.targets.duckdb.store import DuckStore
 from binlogsync.targets.mirror_state import MirrorOptions
 from tests.binlog.exact.type_sample import MARIADB, MYSQL
 from tests.databases import FreshDatabase, fresh_database
@@ -48,7 +49,7 @@ def scenario(request: pytest.FixtureRequest, nats_server: NATSServer, tmp_path: 
 
 def live_rows(scenario: Loads, table: str = "t") -> list[tuple[Any, ...]]:
     """The rows of the mirror that are not deleted, without the column of soft deletes."""
-    with DuckFile(scenario.path).transaction() as connection:
+    with DuckStore(scenario.path).transaction() as connection:
         names = [row[0] for row in connection.execute(f"DESCRIBE {quote(scenario.database.name, table)}").fetchall()]
         kept = ", ".join(name for name in names if name != "gone")
         where = "WHERE gone IS NULL" if "gone" in names else ""
@@ -68,7 +69,7 @@ def check_history(scenario: Loads) -> None:
     Positions decide: the time of a repair is the server's clock, and MariaDB logs commit times in whole seconds.
     """
     history = quote(scenario.database.name, "t__history")
-    with DuckFile(scenario.path).transaction() as connection:
+    with DuckStore(scenario.path).transaction() as connection:
         current = connection.execute(f"SELECT a, b, v, note FROM {history} WHERE valid_to IS NULL").fetchall()
         overlaps = connection.execute(
             f"SELECT a, b FROM {history} GROUP BY a, b HAVING count(*) FILTER (valid_to IS NULL) > 1"
@@ -193,7 +194,7 @@ def test_keys_that_only_the_mirror_distinguishes(scenario: Loads) -> None:
     scenario.drain(scenario.mirror("w"))
     damage(scenario, "UPDATE {t} SET k = 'B' WHERE k = 'b'", "INSERT INTO {t} VALUES ('a', 1), ('b', 7)", table="w")
     damage(scenario, "INSERT INTO {t} VALUES ('A', 1)", table="w")  # a second row
-    progress = TableProgress(DuckFile(scenario.path))
+    progress = TableProgress(DuckStore(scenario.path))
     key = ProgressKey(OPTIONS.client_id, scenario.config.source, scenario.database.name, "w")
     record_gap(progress, key, new_gap("retention", "some changes", is_mirror=True))
     done = repair(scenario, "w")
@@ -226,7 +227,7 @@ def test_a_mirror_without_a_usable_key_is_rebuilt_by_its_consumer(scenario: Load
     assert done.after.is_equal, done
     assert live_rows(scenario, "w")[0][0] == 1
     key = ProgressKey(OPTIONS.client_id, scenario.config.source, scenario.database.name, "w")
-    gaps = gaps_of(TableProgress(DuckFile(scenario.path)), key)
+    gaps = gaps_of(TableProgress(DuckStore(scenario.path)), key)
     assert {(gap.kind, bool(gap.resolution)) for gap in gaps} == {("verification", True)}
 
 

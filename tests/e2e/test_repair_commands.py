@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from binlogsync.servers import NATSServer
-from binlogsync.targets.duckdb.file import DuckFile, quote
+from binlogsync.targets.duckdb.file import quote
+from binlogsync.targets.duckdb.store import DuckStore
 from dagster_binlogsync.tables import mirror
 from tests.cli_deployment import TIMEOUT_S, Deployment
 from tests.databases import FreshDatabase
@@ -17,14 +18,14 @@ FILE = "warehouse.duckdb"
 
 
 def change(path: Path, *statements: str) -> None:
-    with DuckFile(path).transaction() as connection:
+    with DuckStore(path).transaction() as connection:
         for statement in statements:
             connection.execute(statement)
 
 
 def count_rows(path: Path, database: str, table: str) -> int:
     """Number of rows; 0 without the table."""
-    with DuckFile(path).transaction() as connection:
+    with DuckStore(path).transaction() as connection:
         found = connection.execute(
             "SELECT 1 FROM duckdb_tables() WHERE schema_name = ? AND table_name = ?", [database, table]
         ).fetchall()
@@ -92,6 +93,6 @@ def test_the_check_repairs_if_configured(project: DagsterProject) -> None:
         "repair_deleted": 0,
     }
     project.assert_mirrored("orders")
-    with DuckFile(path).begin() as transaction:
+    with DuckStore(path).begin() as transaction:
         records = transaction.load_repairs(orders.consumer.progress_key)
     assert [record.who for record in records] == [f"Dagster run {done.run_id}"]

@@ -27,7 +27,8 @@ from binlogsync.replay.from_stream import StreamRangeReader
 from binlogsync.replay.rewind import RewindRequest, RewindResult, rewind
 from binlogsync.replay.sources import ChangeSources
 from binlogsync.stores.memory import MemoryPositionStore
-from binlogsync.targets.duckdb.file import META_SCHEMA, DuckFile
+from binlogsync.targets.duckdb.file import META_SCHEMA
+from binlogsync.targets.duckdb.store import DuckStore
 from tests.duck import mirror_rows, query
 from tests.e2e.backfill_workload import CustomerRow, TailedWorkload
 from tests.e2e.tailing import drain
@@ -56,7 +57,7 @@ class RewoundConsumer:
             return replace(rounds[-1], counts=sum((Counter(one.counts) for one in rounds), Counter()))
 
     def move(self, to: str, reason: str = "", *, rebuild: bool = False) -> RewindResult:
-        store = TableProgress(DuckFile(self.path, error=ConsumeError))
+        store = TableProgress(DuckStore(self.path, error=ConsumeError))
         wanted = RewindRequest(key=self.key, to=to, reason=reason, who="test", rebuild=rebuild)
         with self.tailed.sources(self.table) as sources:
             return rewind(sources, store, wanted, self.audit)
@@ -200,7 +201,7 @@ def test_a_position_that_is_not_in_the_stream_is_refused(tailed: TailedWorkload,
         customers.move("nonsense")
     sources = ChangeSources(tailed.source, tailed.config, None, MemoryPositionStore())
     with pytest.raises(PositionError, match="there is no stream"):
-        rewind(sources, TableProgress(DuckFile(customers.path)), RewindRequest(key=customers.key, to="head"))
+        rewind(sources, TableProgress(DuckStore(customers.path)), RewindRequest(key=customers.key, to="head"))
 
 
 def first_sequence(tailed: TailedWorkload) -> int:

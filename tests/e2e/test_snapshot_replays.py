@@ -26,7 +26,7 @@ from binlogsync.replay.to_stream import SubjectTarget
 from binlogsync.replay.to_tables import TableTarget
 from binlogsync.servers import NATSServer
 from binlogsync.sinks.jetstream import JetStreamOptions
-from binlogsync.targets.duckdb.file import DuckFile
+from binlogsync.targets.duckdb.store import DuckStore
 from tests.databases import FreshDatabase
 from tests.duck import mirror_rows
 from tests.e2e.oracle import table_rows
@@ -140,7 +140,7 @@ def test_mirrors_of_both_kinds_are_equal_and_verified(filled: FilledStream, tmp_
             filled.database.execute("UPDATE t SET v = 'last' WHERE id < 20")
             for kind, path in paths.items():
                 options = VerifyOptions(timeout_s=120.0, client_id=kind)
-                found = Verifier(reader, config, DuckFile(path, error=ConsumeError), options).verify(name, "t")
+                found = Verifier(reader, config, DuckStore(path, error=ConsumeError), options).verify(name, "t")
                 assert found.is_equal, (kind, found)
         finally:
             stop.set()

@@ -36,10 +36,11 @@ from binlogsync.replay.to_tables import TableTarget
 from binlogsync.servers import NATSServer
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.stores.memory import MemoryPositionStore
-from binlogsync.targets.duckdb.file import DuckFile, quote
+from binlogsync.targets.duckdb.file import quote
 from binlogsync.targets.duckdb.history import history_column
 from binlogsync.targets.duckdb.names import locate
 from binlogsync.targets.duckdb.state import load_state
+from binlogsync.targets.duckdb.store import DuckStore
 from binlogsync.targets.mirror_state import MirrorOptions
 from tests.databases import FreshDatabase
 from tests.duck import query
@@ -179,7 +180,7 @@ class TailedTables:
     def verify(self, table: NamedTable, options: MirrorOptions) -> None:
         """The mirror is equal to its table; a changed row of it is found by its key, or as one row too many."""
         with StreamReader(NatsOptions(url=self.nats.url), self.config.source) as reader:
-            file = DuckFile(self.warehouse, error=ConsumeError)
+            file = DuckStore(self.warehouse, error=ConsumeError)
             verifier = Verifier(reader, self.config, file, VerifyOptions(timeout_s=240.0))
             found = verifier.verify(*table.name)
             assert found.is_equal, (table, str(found))
@@ -207,7 +208,7 @@ class TailedTables:
 
     def rows_of(self, name: tuple[str, str], sql: str, *, is_history: bool = False) -> Rows:
         """The rows of a query on the mirror; {} in it is replaced by its name."""
-        with DuckFile(self.warehouse, error=ConsumeError).transaction() as connection:
+        with DuckStore(self.warehouse, error=ConsumeError).transaction() as connection:
             (catalog,) = connection.execute("SELECT current_database()").fetchone() or ("",)
             path = quote(catalog, *locate(connection, *name))
             if is_history:
@@ -217,7 +218,7 @@ class TailedTables:
 
     def audited(self, table: NamedTable) -> Rows:
         """The rows of the table, computed from the audit log."""
-        with DuckFile(self.audit).transaction() as connection:
+        with DuckStore(self.audit).transaction() as connection:
             sql = "SELECT op, before, after FROM changes WHERE database = ? AND table_name = ? ORDER BY rowid"
             rows = connection.execute(sql, list(table.name)).fetchall()
         loaded = ((op, *(None if image is None else json.loads(image) for image in images)) for op, *images in rows)

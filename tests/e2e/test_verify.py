@@ -18,7 +18,8 @@ from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
 from binlogsync.stores.memory import MemoryPositionStore
-from binlogsync.targets.duckdb.file import META_SCHEMA, DuckFile
+from binlogsync.targets.duckdb.file import META_SCHEMA
+from binlogsync.targets.duckdb.store import DuckStore
 from tests.databases import FreshDatabase
 from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
 from tests.e2e.writers import TABLES, Writers
@@ -48,12 +49,12 @@ class VerifyScenario:
     def verify(self, table: str, timeout_s: float = 240.0) -> Verification:
         options = VerifyOptions(timeout_s=timeout_s, chunk_rows=50, examples=2)
         with StreamReader(NatsOptions(url=self.url), self.config.source) as reader:
-            return Verifier(reader, self.config, DuckFile(self.path, error=ConsumeError), options).verify(
+            return Verifier(reader, self.config, DuckStore(self.path, error=ConsumeError), options).verify(
                 self.mysql.name, table
             )
 
     def tamper(self, sql: str) -> None:
-        with DuckFile(self.path).transaction() as connection:
+        with DuckStore(self.path).transaction() as connection:
             connection.execute(f'USE "{self.mysql.name}"')
             connection.execute(sql)
 

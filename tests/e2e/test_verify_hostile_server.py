@@ -25,7 +25,7 @@ from binlogsync.servers import NATSServer
 from binlogsync.servers.database import DatabaseServer
 from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.targets.comparison import Comparison
-from binlogsync.targets.duckdb.file import DuckFile
+from binlogsync.targets.duckdb.store import DuckStore
 from tests.e2e.tailing import TailThread, config_of, drain, options_of, stream_sink
 from tests.mysql.hostile import HostileDatabase
 from tests.mysql.hostile_tables import ROWS, SESSION, create_tables, row_values
@@ -74,14 +74,14 @@ class HostileScenario:
 
     def compare(self, table: str) -> Comparison:
         with StreamReader(NatsOptions(url=self.url), self.config.source) as reader:
-            file = DuckFile(self.path, error=ConsumeError)
+            file = DuckStore(self.path, error=ConsumeError)
             found = Verifier(reader, self.config, file, VerifyOptions(timeout_s=240.0)).verify("held", table)
         assert found.rows is not None, str(found)
         return found.rows
 
     def change_mirrors(self) -> None:
         """A lost row, a changed one, and one too many."""
-        with DuckFile(self.path).transaction() as connection:
+        with DuckStore(self.path).transaction() as connection:
             connection.execute("USE held")
             connection.execute("DELETE FROM keyed WHERE id = 7")
             connection.execute('UPDATE keyed SET "at" = "at" + INTERVAL 1 MICROSECOND WHERE id = 8')

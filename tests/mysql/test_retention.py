@@ -31,7 +31,7 @@ from binlogsync.retention_report import (
 from binlogsync.server_facts import ServerFacts
 from binlogsync.servers import NATSServer
 from binlogsync.servers.database import DatabaseServer
-from binlogsync.targets.duckdb.file import DuckFile
+from binlogsync.targets.duckdb.store import DuckStore
 from tests.mysql.sources import run, source_of
 from tests.nats_commands import delete_stream
 
@@ -128,7 +128,7 @@ def test_who_needs_a_position(tmp_path: Path) -> None:
     assert required_by_tail([None]) == []
     marks = [Bookmark(early, "interval", 1, 1), Bookmark(late, "person", 1, 1, "monday")]
     assert [need.user for need in required_by_bookmarks(marks)] == ["bookmark monday"]
-    file = DuckFile(tmp_path / "warehouse.duckdb", 5.0, ConsumeError)
+    file = DuckStore(tmp_path / "warehouse.duckdb", 5.0, ConsumeError)
     assert required_by_consumers(file, "main", 50) == []
     with file.begin() as transaction:
         for client, seen in (("slow", 7), ("quick", 60)):

@@ -22,7 +22,6 @@ from weakref import WeakValueDictionary
 from binlogsync.errors import BinlogSyncError, ConsumeError, SinkError, TargetBusyError
 from binlogsync.escaping import printable
 from binlogsync.sql_identifiers import quote_ansi
-from binlogsync.targets import TableStore
 from binlogsync.targets.duckdb.attached_file import AttachedFile
 from binlogsync.targets.duckdb.upgrade import upgrade
 from binlogsync.waiting import RetryTimer
@@ -30,8 +29,6 @@ from binlogsync.waiting import RetryTimer
 if TYPE_CHECKING:
     import duckdb
     from duckdb import DuckDBPyConnection as DuckDBPyConnection
-
-    from binlogsync.targets.duckdb.transaction import DuckTransaction
 
 META_SCHEMA = "binlogsync_state_in_a_schema_whose_name_is_longer_than_mysql_allows"
 """DuckDB schema of the tables that store progress and state, in the same file as the data.
@@ -114,7 +111,7 @@ _RECENT: deque[_SharedFile] = deque(maxlen=4)
 _SHARED_GUARD = threading.Lock()
 
 
-class DuckFile(TableStore):
+class DuckFile:
     """A DuckDB file that is opened per transaction. Use one object per thread; several objects may use one file.
 
     Args:
@@ -143,11 +140,6 @@ class DuckFile(TableStore):
             _RECENT.append(shared)
         if storage_version is not None:
             shared.file.storage_version = storage_version
-
-    @property
-    def address(self) -> str:
-        """The path."""
-        return str(self.path)
 
     @contextmanager
     def transaction(self, *, keep_open: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -181,15 +173,6 @@ class DuckFile(TableStore):
             if not self._stays_open():
                 shared.close()
             shared.lock.release()
-
-    @contextmanager
-    def begin(self, *, keep_open: bool = False) -> Iterator[DuckTransaction]:
-        """See TableStore; the same as `transaction`."""
-        # Imported here because the modules of the tables import this one.
-        from binlogsync.targets.duckdb.transaction import DuckTransaction
-
-        with self.transaction(keep_open=keep_open) as connection:
-            yield DuckTransaction(connection)
 
     def release(self) -> None:
         """Close the file if this object keeps it open and no other object or thread needs it."""
@@ -269,7 +252,7 @@ class DuckFile(TableStore):
         return locked_message(self.path, self.timeout_s, error)
 
     def _busy_error(self, text: str) -> BinlogSyncError:
-        return TargetBusyError(text, self.address) if self._error is ConsumeError else self._error(text)
+        return TargetBusyError(text, str(self.path)) if self._error is ConsumeError else self._error(text)
 
 
 def locked_message(path: Path, timeout_s: float, error: Exception) -> str:

@@ -7,15 +7,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from binlogsync.targets import TableStore
 from binlogsync.targets.duckdb.file import DuckFile
+from binlogsync.targets.duckdb.transaction import DuckTransaction
 
 
-class DuckStore(DuckFile):
+class DuckStore(DuckFile, TableStore):
     """A DuckDB file with tables and progress; the arguments are those of DuckFile."""
 
     @property
+    def address(self) -> str:
+        """The path. See TableStore, also for the other methods."""
+        return str(self.path)
+
+    @contextmanager
+    def begin(self, *, keep_open: bool = False) -> Iterator[DuckTransaction]:
+        with self.transaction(keep_open=keep_open) as connection:
+            yield DuckTransaction(connection)
+
+    @property
     def version(self) -> tuple[tuple[int, int, int], ...] | None:
-        """See TableStore, also for the other methods. Changes are in the file or in the log beside it."""
+        """Changes are in the file or in the log beside it."""
         try:
             found = self.path.stat()
         except FileNotFoundError:
