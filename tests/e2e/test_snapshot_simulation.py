@@ -5,6 +5,7 @@ Each of the mutations takes a part of the merge away; the same simulation then f
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -83,6 +84,56 @@ def test_the_stream_equals_the_tables_at_each_row(
 ) -> None:
     with server_variables(mysql, **variables):
         faults = simulate(mysql, nats_server.url, seed, flush=flush)
+    assert not faults.sentences, faults
+
+
+@contextmanager
+def altering(database: FreshDatabase, seed: int) -> Iterator[None]:
+    """Alters and truncates the tables until the end of the block."""
+    stop, chance = threading.Event(), random.Random(seed)
+    failures: list[BaseException] = []
+
+    def alter() -> None:
+        try:
+            with database.server.connect(database=database.name, autocommit=True) as connection:
+                while not stop.wait(chance.random() * 0.15):
+                    with connection.cursor() as cursor:
+                        cursor.execute(chance.choice(_STATEMENTS))
+        except BaseException as error:  # noqa: BLE001 - raised at the end of the block
+            failures.append(error)
+
+    thread = threading.Thread(target=alter)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+    assert not failures, failures
+
+
+_STATEMENTS = (
+    "ALTER TABLE numbers MODIFY v BIGINT",
+    "ALTER TABLE numbers MODIFY v INT",
+    "ALTER TABLE numbers MODIFY note VARCHAR(200)",
+    "ALTER TABLE words COMMENT 'again'",
+    "TRUNCATE TABLE words",
+    "TRUNCATE TABLE numbers",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flush", ["interval", "eager"])
+def test_statements_beside_writers(flush: str, mysql: FreshDatabase, nats_server: NATSServer) -> None:
+    scenario = Snapshots(mysql, nats_server.url, TABLES)
+    create_tables(mysql)
+    with scenario.tail(flush=flush) as tail:
+        with SnapshotWriters(mysql, 8, xa=False).running(), altering(mysql, 8):
+            for _ in range(3):
+                status = scenario.wait(scenario.request(rows_per_s=400), tail)
+                assert status.state == "done", status
+        scenario.catch_up(tail)
+    faults = scenario.check()
     assert not faults.sentences, faults
 
 

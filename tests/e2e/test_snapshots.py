@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from binlogsync.flush import Flush
 from binlogsync.servers import NATSServer
 from binlogsync.sinks.audit import AuditSink
+from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.snapshot.chunks import Chunk, ChunkReader
 from tests.databases import FreshDatabase
 from tests.duck import query
@@ -194,6 +196,51 @@ def test_changes_between_reading_and_publishing_win(scenario: Snapshots, held_re
     published = {each["after"]["id"] for each in scenario.published()}
     assert not published & {3, 4, 5}
     assert status.rows == len(published) == ROWS - 2
+    assert not scenario.check().sentences
+
+
+class SlicesBesideChange(JetStreamSink):
+    """Commits a change while it stores the third slice, and stores that once the tail has read the change."""
+
+    def __init__(self, options: JetStreamOptions, commit: Callable[[], None]) -> None:
+        super().__init__(options)
+        self.flushes: list[Flush] = []
+        self._commit = commit
+
+    def write(self, flush: Flush) -> None:
+        self.flushes.append(flush)
+        if flush.has_snapshot_rows and sum(each.has_snapshot_rows for each in self.flushes) == 3:
+            self._commit()
+        super().write(flush)
+
+    def start(self, flush: Flush, done: Callable[[Exception | None], None]) -> bool:
+        """The thread of the sink stores all flushes."""
+        return False
+
+
+@pytest.mark.parametrize("flush_mode", ["eager", "interval"])
+def test_a_change_comes_before_the_next_slice(flush_mode: str, scenario: Snapshots) -> None:
+    before = 0
+
+    def commit() -> None:
+        nonlocal before
+        before = tail.progress.bytes_read
+        scenario.database.execute("INSERT INTO t VALUES (7000, 1)")
+        wait_until(lambda: tail.progress.bytes_read > before + 200, 30, "the tail to read the change")
+
+    sink = SlicesBesideChange(JetStreamOptions(url=scenario.url), commit)
+    options = options_of(
+        scenario.config.source, scenario.database.name, start="now", flush=flush_mode, flush_interval_s=30
+    )
+    tail = TailThread(scenario.config, [sink], scenario.store, options, snapshots=scenario.requests)
+    with tail:
+        tail.wait_begun()
+        assert scenario.wait(scenario.request(), tail).state == "done"
+    third = [at for at, flush in enumerate(sink.flushes) if flush.has_snapshot_rows][2]
+    following = [flush.has_snapshot_rows for flush in sink.flushes[third + 1 :] if flush.changes]
+    assert following.count(False) == 1
+    # A tail with intervals may have a second slice on its way already.
+    assert following.index(False) <= (0 if flush_mode == "eager" else 1)
     assert not scenario.check().sentences
 
 
