@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from binlogsync.change import ChangeBatch
 from binlogsync.errors import PositionError
 from binlogsync.nats.reader import StreamBatch, StreamReader
-from binlogsync.position import Checkpoint
+from binlogsync.position import FIRST_ORDINAL, Checkpoint
 from binlogsync.position_order import compare
 from binlogsync.replay.ranges import checkpoint_before, mask_from
 from binlogsync.schema import TableSchema
@@ -63,6 +63,8 @@ class StreamTable:
 
     def reaches(self, checkpoint: Checkpoint, wait_s: float = 0.0) -> bool:
         """True when every change before the checkpoint is in the stream; waits for it up to `wait_s`."""
+        if checkpoint.skip >= FIRST_ORDINAL:  # among rows of a snapshot, which only the stream has
+            checkpoint = checkpoint.at_boundary()
         timer = RetryTimer(wait_s, _WAIT_S)
         while True:
             end = self.end()

@@ -5,12 +5,16 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from binlogsync.change import Change
 from binlogsync.codec.subjects import stream_name
 from binlogsync.consume.engine import ConsumeOptions
+from binlogsync.consume.handler import Handler
+from binlogsync.consume.progress import ProgressKey
 from binlogsync.errors import ConsumeError
 from binlogsync.mirror.target import Mirror
 from binlogsync.mirror.verify import Verifier, VerifyOptions
@@ -18,6 +22,7 @@ from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.replay.from_stream import StreamRangeReader
 from binlogsync.replay.ranges import ReplayPlan
+from binlogsync.replay.rewind import RewindRequest, rewind
 from binlogsync.replay.run import ReplayTask, replay_ranges
 from binlogsync.replay.sources import ChangeSources
 from binlogsync.replay.targets import ReplayTarget
@@ -39,6 +44,14 @@ from tests.nats_commands import delete_stream
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 QUICK = ConsumeOptions(idle_s=0.3, gather_s=0.05)
 ROWS = 150
+
+
+@dataclass(frozen=True)
+class Row:
+    """The model of the table."""
+
+    id: int
+    v: str | None
 
 
 class FilledStream:
@@ -112,6 +125,28 @@ def test_a_replay_delivers_them_once_through_failures(filled: FilledStream, tmp_
     filled.replay(lambda: SubjectTarget(JetStreamOptions(url=filled.url), replay))
     assert filled.ids(replay) == ids
     delete_stream(filled.url, stream_name(replay))
+
+
+def test_a_consumer_is_rewound_to_a_row(filled: FilledStream, tmp_path: Path) -> None:
+    ids, handled, table = filled.ids(filled.source), list[str](), (filled.database.name, "t")
+
+    def handle(change: Change[Row]) -> None:
+        handled.append(change.id)
+
+    target = Handler(Row, handle, tmp_path / "progress.duckdb")
+    with StreamReader(NatsOptions(url=filled.url), filled.source) as reader:
+        drain(reader, table, target, QUICK)
+        assert handled == ids
+        last = reader.last_sequence()
+        while not reader.change_at(last):
+            last -= 1
+        sources = ChangeSources(
+            filled.source, filled.snapshots.config, StreamRangeReader(reader, *table), filled.snapshots.store
+        )
+        key = ProgressKey(QUICK.client_id, filled.source, *table)
+        rewind(sources, target.store, RewindRequest(key=key, to=f"seq:{last - 20}", reason="", who="test"))
+        drain(reader, table, target, QUICK)
+    assert handled[len(ids) :] == ids[-21:]
 
 
 def test_mirrors_of_both_kinds_are_equal_and_verified(filled: FilledStream, tmp_path: Path) -> None:
