@@ -15,7 +15,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,11 +82,11 @@ class OwnProject:
                 yield log
             finally:
                 os.killpg(process.pid, signal.SIGINT)
-                try:
+                with suppress(subprocess.TimeoutExpired):
                     process.wait(120)
-                except subprocess.TimeoutExpired:
+                with suppress(ProcessLookupError):  # what did not end by itself
                     os.killpg(process.pid, signal.SIGKILL)
-                    process.wait()
+                process.wait()
 
 
 @pytest.fixture
