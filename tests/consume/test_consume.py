@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,10 +31,9 @@ from binlogsync.servers import NATSServer
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.targets.duckdb.file import META_SCHEMA
 from binlogsync.targets.duckdb.store import DuckStore
-from tests.duck import locked_by_another, mirror_rows, query
+from tests.duck import mirror_rows, query
 from tests.nats_commands import ask, delete_stream, purge_stream
 from tests.samples import SampleOptions, SampleSource, SampleTransaction
-from tests.waiting import wait_until
 
 QUICK = ConsumeOptions(idle_s=0.1, gather_s=0.05)
 SAMPLES, NOTES = ("shop", "samples"), ("shop", "notes")
@@ -146,36 +144,6 @@ def test_other_formats(nats_server: NATSServer, path: Path, options: dict[str, A
     stream.write(6, 6)
     stream.consume(Mirror(path, *SAMPLES))
     assert mirror_rows(path, *SAMPLES) == expected_rows(12)
-
-
-def test_a_file_that_another_process_has_open_is_waited_for(
-    stream: SampleStream, path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    stream.write(6)
-    stream.consume(Mirror(path, *SAMPLES))
-    stream.write(6)
-    store = DuckStore(path, timeout_s=0.05, error=ConsumeError)
-    with locked_by_another(path) as process, ThreadPoolExecutor() as pool:
-        mirrored = pool.submit(stream.consume, Mirror(store, *SAMPLES))
-        wait_until(lambda: "Waiting for it" in caplog.text, 60, "the warning")
-        assert process.stdin is not None
-        process.stdin.close()
-        assert mirrored.result(120).is_drained
-    assert mirror_rows(path, *SAMPLES) == expected_rows(12)
-    [warning] = [record.message for record in caplog.records if "Waiting for it" in record.message]
-    assert f"{path} was locked by process {process.pid}" in warning
-
-
-def test_a_stop_ends_the_wait_for_a_file(stream: SampleStream, path: Path) -> None:
-    stream.write(6)
-    store, stop = DuckStore(path, timeout_s=0.05, error=ConsumeError), threading.Event()
-    stop.set()
-    with (
-        store.transaction(),
-        StreamReader(NatsOptions(url=stream.url), stream.name) as reader,
-        pytest.raises(ConsumeError, match="in use by another thread"),
-    ):
-        consume(reader, SAMPLES, Mirror(store.another(), *SAMPLES), QUICK, stop)
 
 
 def test_two_clients_get_everything_each(stream: SampleStream, path: Path) -> None:
