@@ -1,4 +1,4 @@
-"""A TCP proxy that delays all data, as a distant network does, in a process of its own.
+"""A TCP proxy that delays all data, as a distant network does, in a separate process.
 
     python -m bench.delay_proxy PORT MILLISECONDS
 

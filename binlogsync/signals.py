@@ -26,7 +26,7 @@ def call_on_signals(ask: Callable[[str], None], *, once: bool) -> Iterator[None]
     """Calls `ask` with the name of each SIGINT or SIGTERM while the block lasts; with `once` only of the first, and the
     next does what it did before. Does nothing outside of the main thread.
 
-    A thread of its own calls `ask`. A signal handler runs in the main thread between any two instructions, and that
+    A separate thread calls `ask`. A signal handler runs in the main thread between any two instructions, and that
     thread may hold the lock which `ask` needs: `Event.set` inside of the handler waits forever when the signal arrives
     inside of `Event.wait`.
     """

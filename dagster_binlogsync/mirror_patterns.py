@@ -73,7 +73,7 @@ def mirrors(
         source: name of the source, by default the first one.
         deleted_at, history, client_id, options, translator: as for `mirror`, for each of the tables.
 
-    A table that has a consumer of its own (`mirror`, `table_consumer`) is not mirrored a second time. Raises
+    A table that has a separate consumer (`mirror`, `table_consumer`) is not mirrored a second time. Raises
     ConfigError.
     """
     settings = Settings.read()

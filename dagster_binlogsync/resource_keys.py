@@ -1,7 +1,7 @@
 """Keys of the resources that the jobs, assets, checks and sensors of one source require.
 
 `Definitions.merge` refuses two resources with one key, so a library cannot take plain keys like "warehouse" in a
-project of somebody else: there, `ResourceKeys.of_source` puts the name of the source in each.
+project of the user: there, `ResourceKeys.of_source` puts the name of the source in each.
 """
 
 from collections.abc import Iterable

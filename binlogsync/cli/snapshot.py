@@ -52,7 +52,7 @@ def _request(requests: SnapshotRequests, source: str, arguments: Namespace) -> i
             last = stored.status.state
             bar.update(control.share(stored), _progress(stored))
         if not stored.status.has_ended:
-            bar.done(f"the tail goes on with it; see binlogsync snapshot status {request.id}")
+            bar.done(f"the tail continues it; see binlogsync snapshot status {request.id}")
             return 0
         bar.done(_progress(stored))
     return _finish(stored)

@@ -33,7 +33,7 @@ def load_side_by_side(loads: Sequence[Load]) -> None:
 
 
 def _load_alone(mirror: RebuildableMirror, load: Callable[[], None]) -> None:
-    """Run one load, with a reader and a TableStore of its own."""
+    """Run one load, with a separate reader and TableStore."""
     reader, tables = mirror.stream, mirror.tables
     mirror.tables = tables.another()
     try:

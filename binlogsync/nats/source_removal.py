@@ -25,7 +25,7 @@ def source_streams(source: str) -> Sequence[str]:
 
 
 def delete_source_streams(options: NatsOptions, source: str) -> list[str]:
-    """Delete the streams of a source, over a connection of its own; returns their names. Raises SinkError."""
+    """Delete the streams of a source, over a separate connection; returns their names. Raises SinkError."""
     with NatsConnection(options, f"binlogsync remove {source}") as connection:
         return [name for name in source_streams(source) if _delete(connection, name)]
 

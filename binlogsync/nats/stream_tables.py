@@ -42,12 +42,12 @@ async def find_followed(client: Client, source: str) -> Set[Table]:
 
 
 def list_stored_tables(options: NatsOptions, source: str) -> Set[Table]:
-    """The tables with changes in the stream, over a connection of its own. Raises SinkError, WireError."""
+    """The tables with changes in the stream, over a separate connection. Raises SinkError, WireError."""
     return _ask(options, source, count_messages).keys()
 
 
 def list_followed_tables(options: NatsOptions, source: str) -> Set[Table]:
-    """The tables with a durable of the stream, over a connection of its own. Raises SinkError."""
+    """The tables with a durable of the stream, over a separate connection. Raises SinkError."""
     return _ask(options, source, find_followed)
 
 

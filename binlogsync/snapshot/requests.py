@@ -41,7 +41,7 @@ class SnapshotRequest:
         patterns: "database.table" with * and ?; a name in backquotes is taken as it is (binlogsync.filters).
         created_us: when it was created, microseconds since 1970 UTC.
         where: SQL condition for the rows of the one table; None for all rows.
-        subject: subject of its own for the rows; None for the subjects of the tables.
+        subject: a separate subject for the rows; None for the subjects of the tables.
         rows_per_s: limit of the rate; None for no limit.
         tables: (database, table) that the tail has found for the patterns when it began; before, empty.
         first_ordinal: ordinal of its first row, set by the tail when it began; None before. The ordinals at
@@ -142,7 +142,7 @@ class SnapshotRequests(Protocol):
         """Replace the status, and the request if one is given (the tail adds its tables and first ordinal).
 
         Returns what is stored now; None, and stores nothing, when the revision is no longer the current one: load it
-        again and decide anew. Raises StoreError when there is no request with that id.
+        and decide again. Raises StoreError when there is no request with that id.
         """
 
     def close(self) -> None:

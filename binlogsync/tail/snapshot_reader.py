@@ -1,4 +1,4 @@
-"""Reads the chunks of an incremental snapshot in a thread, one order after another, over a connection of its own.
+"""Reads the chunks of an incremental snapshot in a thread, one order after another, over a separate connection.
 
 The thread of the tail gives orders and takes results without waiting. An order that is no longer wanted is not
 interrupted: its result has an old number, and is ignored.

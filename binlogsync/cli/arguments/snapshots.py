@@ -63,8 +63,8 @@ SNAPSHOT = Command(
     "snapshot",
     "publish the existing rows of tables into the stream",
     "Have the tail publish the existing rows of tables into the stream, among the changes, with the operation r: "
-    "handlers, mirrors and readers get each row as it is at that place in the stream. The tail must be running; it "
-    "goes on if this command ends, and resumes after a restart. The first line of the output is the id.",
+    "handlers, mirrors and readers get each row as it is at that point of the stream. The tail must be running; it "
+    "continues if this command ends, and resumes after a restart. The first line of the output is the id.",
     "binlogsync snapshot 'shop.*' --rows-per-second 5000",
     _add_snapshot,
     exit_codes="1: the snapshot, or one of its tables, failed or was cancelled; the same for status ID",

@@ -1,8 +1,8 @@
 """Applies rows that a snapshot has published into the stream, where it matters whether the table has them already.
 
-Such a row is what the table of the source contains at that place in the stream. A mirror that has the same row is right
-already: its history gets no version, and a table without a primary key, whose rows the server tells apart by another
-unique key, gets no second row. A row that the mirror lacks, or has with other values, is inserted or replaced.
+Such a row is what the table of the source contains at that point of the stream. A mirror that has the same row is right
+already: its history gets no version, and a table without a primary key, whose rows have another unique key on the
+server, gets no second row. A row that the mirror does not have, or has with other values, is inserted or replaced.
 """
 
 from __future__ import annotations
