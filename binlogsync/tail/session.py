@@ -257,7 +257,7 @@ class Session:
             if self._config.options.is_eager:
                 # The stream is hardly idle while a snapshot is published, and changes go before its rows.
                 is_publishing = self._snapshot is not None and self._snapshot.is_active
-                pace = "at_once" if fanout.is_idle or is_publishing else "collect"
+                pace = "at_once" if fanout.is_idle else "linger" if is_publishing else "collect"
             wait_s = min(_TICK_S, pending.wait_s(self._now_s()))
             if self._snapshot is not None:
                 wait_s = min(wait_s, self._snapshot.wait_s(time.monotonic()))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 
-_EAGER_S = 0.015
+_EAGER_S = 0.01
 """How long storing a slice may take, if the tail is eager."""
 _INTERVALS = 0.1
 _LONGEST_S = 0.25

@@ -24,6 +24,8 @@ from binlogsync.position import Checkpoint
 from binlogsync.values import python_values
 
 Key: TypeAlias = tuple[Any, ...]
+_PIECE = 1_000
+"""Arrow makes Python values of so many rows at a time: meanwhile no other thread runs."""
 
 
 class UnknownKeyError(Exception):
@@ -108,9 +110,14 @@ class Window:
 
 def number_rows(batches: Sequence[ChangeBatch], names: Sequence[str]) -> dict[Key, int]:
     """Key of each row -> its number. Raises UnknownKeyError, also when two rows have one key."""
-    keys = [key for batch in batches for key in image_keys(batch, "after", names)]
-    found = {key: number for number, key in enumerate(keys) if key is not None}
-    if len(found) != len(keys):
+    found: dict[Key, int] = {}
+    count = 0
+    for batch in batches:
+        for start in range(0, len(batch), _PIECE):
+            keys = image_keys(batch.slice(start, min(len(batch), start + _PIECE)), "after", names)
+            found.update((key, count + number) for number, key in enumerate(keys) if key is not None)
+            count += len(keys)
+    if len(found) != count:
         raise UnknownKeyError("two rows have one key")
     return found
 

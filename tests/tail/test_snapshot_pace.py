@@ -29,7 +29,7 @@ def test_an_eager_tail_has_one_slice_on_its_way() -> None:
 
 def test_slices_take_as_long_as_a_change_may_wait() -> None:
     for is_eager, interval_s, rows_per_s, expected in (
-        (True, 3.0, 40_000, 600),
+        (True, 3.0, 40_000, 400),
         (True, 3.0, 1_000, 50),
         (False, 3.0, 40_000, 10_000),
         (False, 3.0, 400_000, 20_000),
