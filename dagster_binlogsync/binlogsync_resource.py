@@ -9,14 +9,17 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
+from binlogsync.modules import code_version
 from binlogsync.settings import Settings
 from dagster_binlogsync.asset_tables import tables_of_context
 from dagster_binlogsync.consume.config import ConsumeConfig
 from dagster_binlogsync.consume.events import BinlogsyncEventIterator
 from dagster_binlogsync.consume.run import run_consumers
+from dagster_binlogsync.consume.run_coordination import tag_code
 from dagster_binlogsync.consume.spec import ConsumerSpec
+from dagster_binlogsync.options import build_tail_config
 from dagster_binlogsync.resource_keys import ResourceKeys, SourceResources
 from dagster_binlogsync.resources.audit import AuditLog
 from dagster_binlogsync.resources.from_settings import (
@@ -30,6 +33,7 @@ from dagster_binlogsync.resources.jetstream import JetStream
 from dagster_binlogsync.resources.mysql import MySQLSource
 from dagster_binlogsync.resources.positions import Positions
 from dagster_binlogsync.resources.warehouse import Warehouse
+from dagster_binlogsync.tail.job import TailConfig
 
 
 class BinlogsyncResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -41,12 +45,13 @@ class BinlogsyncResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     positions: Positions = Field(description="The position store, with the bookmarks.")
     audit: AuditLog = Field(description="The audit log.")
     warehouse: Warehouse = Field(description="The DuckDB file of the mirrors.")
+    _tail_config: TailConfig = PrivateAttr(default_factory=TailConfig)
 
     @classmethod
     def from_settings(cls, settings: Settings | None = None, source: str | None = None) -> "BinlogsyncResource":
         """The resource of a source of the settings; None reads the settings, and takes the first source."""
         settings = settings or Settings.read()
-        return cls(
+        made = cls(
             source=settings.source(source),
             mysql=build_mysql(settings, source),
             jetstream=build_jetstream(settings),
@@ -54,6 +59,13 @@ class BinlogsyncResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             audit=build_audit(settings),
             warehouse=build_warehouse(settings),
         )
+        made._tail_config = build_tail_config(settings)
+        return made
+
+    @property
+    def tail_config(self) -> TailConfig:
+        """Defaults of the options of a tail of this source: those of the settings, if it was made from settings."""
+        return self._tail_config
 
     def parts(self, keys: ResourceKeys) -> dict[str, Any]:
         """The connections as separate resources, by key."""
@@ -80,4 +92,5 @@ class BinlogsyncResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     def _run(
         self, context: dg.AssetExecutionContext, config: ConsumeConfig, consumers: Sequence[ConsumerSpec]
     ) -> Iterator[Any]:
+        tag_code(context, code_version())  # by this tag, other runs know that this one consumes its assets
         yield from run_consumers(context, config, consumers, SourceResources(self, ResourceKeys()))

@@ -42,10 +42,11 @@ def build_tail(
 
     Args:
         binlogsync: the source and its connections; its parts become resources whose keys contain the source.
-        config: defaults of the options of the tail.
-        running: whether sensors and schedule are on by default.
+        config: defaults of the options of the tail; None for those of the settings that `binlogsync` was made from.
+        running: whether sensors and schedule are on by default. While they are off, nothing starts the tail.
     """
-    source, keys, config = binlogsync.source, ResourceKeys.of_source(binlogsync.source), config or TailConfig()
+    source, keys = binlogsync.source, ResourceKeys.of_source(binlogsync.source)
+    config = config or binlogsync.tail_config
     parts = build_tail_parts(source, (), config, keys)
     return dg.Definitions(
         assets=parts.assets,

@@ -71,8 +71,8 @@ class CheckReporter:
 
     def _report(self, table: "TableState", reader: StreamReader, pending: Mapping[str, int]) -> None:
         key, left = table.consumer.asset_key, pending.get(table.consumer.durable, 0)
-        before, self._is_behind[key] = self._is_behind.get(key), left > SMALL_BACKLOG
-        if before is self._is_behind[key]:
+        before, is_behind = self._is_behind.get(key), left > SMALL_BACKLOG
+        if before is is_behind:
             return
         results = [backlog_check(key, left)]
         if before is None:
@@ -81,3 +81,4 @@ class CheckReporter:
             report_check(self._run.context.instance, result)
         if table.target.repairs_gaps:
             report_freshness(self._run.context.instance, self._run.resources, table.consumer, reader, left)
+        self._is_behind[key] = is_behind  # only now: after an error, the next round reports the table again

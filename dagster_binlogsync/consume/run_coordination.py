@@ -15,6 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 import dagster as dg
 
 from dagster_binlogsync.consume.spec import ConsumerSpec
+from dagster_binlogsync.run_assets import find_run_assets
 from dagster_binlogsync.run_status import find_run_end
 from dagster_binlogsync.tags import CODE_TAG, CONTINUOUS_TAG, END_TAG, RELEASED_TAG, WAITS_TAG
 
@@ -64,8 +65,7 @@ def _find_other_runs(
         run = record.dagster_run
         started = (record.start_time or 0.0, run.run_id)
         if CODE_TAG in run.tags and started < (own.start_time, own.dagster_run.run_id):
-            shared = keys if run.asset_selection is None else run.asset_selection & set(keys)
-            others |= dict.fromkeys(shared, run)
+            others |= dict.fromkeys(find_run_assets(context.instance, run) & set(keys), run)
     return others
 
 
@@ -114,8 +114,8 @@ def find_waiting_runs(
     for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
         if CODE_TAG not in run.tags or run.run_id == run_id:
             continue
-        keys = run.asset_selection
-        if shared := frozenset(table for table, key in tables.items() if keys is None or key in keys):
+        keys = find_run_assets(instance, run)
+        if shared := frozenset(table for table, key in tables.items() if key in keys):
             found[run.run_id] = shared
             if run.tags.get(WAITS_TAG) == run_id and run.tags.get(RELEASED_TAG) != run_id:
                 waiting.append(run.run_id)

@@ -24,6 +24,7 @@ from dagster_binlogsync.consume.stored_progress import StoredProgress
 from dagster_binlogsync.keys import consume_job_name
 from dagster_binlogsync.resources.jetstream import JetStream
 from dagster_binlogsync.resources.warehouse import Warehouse
+from dagster_binlogsync.run_assets import find_run_assets
 from dagster_binlogsync.run_status import ENDED, UNFINISHED
 from dagster_binlogsync.table_asset import TableAsset
 from dagster_binlogsync.tags import CODE_TAG, CONSUMER_TAG, CONTINUOUS_TAG, END_TAG, FAILED_TAG
@@ -139,7 +140,7 @@ def stop_outdated_runs(
     requested = []
     for record in instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
         run = record.dagster_run
-        is_ours = CODE_TAG in run.tags and (run.asset_selection is None or not run.asset_selection.isdisjoint(keys))
+        is_ours = CODE_TAG in run.tags and not find_run_assets(instance, run).isdisjoint(keys)
         is_older = (record.start_time or record.create_timestamp.timestamp()) < loaded_at
         if is_ours and is_older and run.tags[CODE_TAG] != code and END_TAG not in run.tags:
             instance.add_run_tags(run.run_id, {END_TAG: "the definitions were reloaded with new code"})
@@ -202,10 +203,12 @@ def find_active_assets(instance: dg.DagsterInstance, job_name: str, tables: Iter
     """Assets of all active runs, including runs launched manually."""
     busy: set[dg.AssetKey] = set()
     for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
-        if run.asset_selection is not None:
+        if run.asset_selection:
             busy |= run.asset_selection
         elif run.job_name == job_name:
             busy |= {table.key for table in tables}
+        elif CODE_TAG in run.tags:
+            busy |= find_run_assets(instance, run)
     return busy
 
 

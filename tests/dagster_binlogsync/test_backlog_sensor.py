@@ -120,6 +120,23 @@ def test_a_run_with_older_code_is_requested_to_end_once(instance: dg.DagsterInst
     assert stop_outdated_runs(instance, [ORDERS.key], new, later) == []
 
 
+def test_a_run_of_another_job_without_a_selection_is_not_requested_to_end(instance: dg.DagsterInstance) -> None:
+    @dg.asset
+    def other() -> None: ...
+
+    job = dg.Definitions([other], jobs=[dg.define_asset_job("consume_b", [other])]).resolve_job_def("consume_b")
+    for each in (job, CONSUME):
+        instance.create_run_for_job(each, status=dg.DagsterRunStatus.STARTED, tags={CODE_TAG: "0"})
+    [own] = instance.get_runs(dg.RunsFilter(job_name="consume"))
+    assert stop_outdated_runs(instance, [ORDERS.key], "1", time.time() + 60) == [own.run_id]
+
+
+def test_a_table_of_a_run_of_a_job_of_the_project_is_left_out(instance: dg.DagsterInstance) -> None:
+    job = dg.Definitions([orders], jobs=[dg.define_asset_job("own", [orders])]).resolve_job_def("own")
+    instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags={CODE_TAG: "0"})
+    assert ask(instance, 7, 2) == [[HOLES.key]]
+
+
 @pytest.mark.parametrize("status", [status for status in UNFINISHED if status.value != "QUEUED"])
 def test_a_table_of_an_active_run_is_left_out(instance: dg.DagsterInstance, status: dg.DagsterRunStatus) -> None:
     add_run(instance, status, ORDERS)

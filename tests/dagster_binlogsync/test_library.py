@@ -14,6 +14,7 @@ from binlogsync.table_list import ListedTable, TableList, save_table_list
 from dagster_binlogsync import (
     BinlogsyncResource,
     ResourceKeys,
+    TailConfig,
     binlogsync_assets,
     build_definitions,
     build_tail,
@@ -154,3 +155,18 @@ def test_consume_requires_an_asset_of_the_decorator() -> None:
             BinlogsyncResource.from_settings(Settings()).consume(context)
 
     assert dg.materialize([alone]).success
+
+
+def test_the_options_of_a_tail_are_those_of_the_settings(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, "main", BINLOGSYNC_INCLUDE="shop.*", BINLOGSYNC_START="oldest")
+    binlogsync = BinlogsyncResource.from_settings(settings)
+    config = tail_options(build_tail(binlogsync))
+    assert (config["include"], config["start"]) == (["shop.*"], "oldest")
+    assert config["table_lists"] == settings.values.dagster.table_lists
+    assert tail_options(build_tail(binlogsync, TailConfig(start="now")))["start"] == "now"
+
+
+def tail_options(defs: dg.Definitions) -> dict[str, Any]:
+    config: Any = defs.resolve_job_def("tail_main").run_config
+    found: dict[str, Any] = config["ops"]["tail_main_binlog"]["config"]
+    return found
