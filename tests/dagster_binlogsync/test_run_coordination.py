@@ -78,7 +78,7 @@ def test_the_run_of_an_asset_of_the_project_is_tagged_as_a_consumer(
 
     tags: list[bool] = []
 
-    def consume(context: dg.AssetExecutionContext, *_: object) -> Any:
+    def consume(context: dg.AssetExecutionContext, *others: Any) -> Any:
         run = instance.get_run_by_id(context.run.run_id)
         tags.append(run is not None and CODE_TAG in run.tags)
         consuming, _ = find_waiting_runs(instance, "none", keys(A))
