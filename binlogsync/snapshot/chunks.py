@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from types import TracebackType
@@ -31,12 +31,16 @@ from binlogsync.sql_identifiers import quote_mysql
 
 CHUNK_ROWS = 50_000
 CHUNK_BYTES = 32 << 20
+"""A chunk ends with the batch of rows that reaches so many bytes."""
 SMALL_ROWS = 20_000
 SMALL_BYTES = 32 << 20
 """A table of so many rows and bytes is read in one view."""
 _FIRST_ROWS = 2_000
 _GROWTH = 8
-_SIZE = "SELECT TABLE_ROWS AS estimate, DATA_LENGTH AS bytes FROM INFORMATION_SCHEMA.TABLES"
+_SIZE = (
+    "SELECT TABLE_ROWS AS estimate, DATA_LENGTH AS bytes, AVG_ROW_LENGTH AS row_bytes FROM INFORMATION_SCHEMA.TABLES "
+    "WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,8 @@ class ChunkReader:
         self.size = TableSize(0, True)
 
     def __enter__(self) -> ChunkReader:
-        self._connection = self._held.enter_context(closing(connect(self._config, read_timeout_s=READ_TIMEOUT_S)))
+        self._connection = connect(self._config, read_timeout_s=READ_TIMEOUT_S)
+        self._held.callback(lambda: self._connection.close())
         try:
             self._info = inspect(self._config, self._connection)
             self.server = (self._info.server_uuid, self._info.server_id)
@@ -127,6 +132,11 @@ class ChunkReader:
             self.key = find_chunk_key(self._config, self._connection, self.description.schema)
         self.size = self._measure()
 
+    @property
+    def row_image(self) -> str:
+        """The server's variable binlog_row_image."""
+        return self._info.binlog_row_image
+
     def describe(self) -> Description:
         """The table as it is defined now. Raises SourceError."""
         return describe(self._config, self._connection, self._info, self._name)
@@ -135,9 +145,10 @@ class ChunkReader:
         # The probe reads at most a small number of rows; the statistics may be a day old.
         probe = f"SELECT COUNT(*) AS n FROM (SELECT 1 FROM {quote_mysql(*self._name)} LIMIT {SMALL_ROWS + 1}) AS probe"
         count = int(fetch_row(self._config, self._connection, probe)["n"])
-        sql = f"{_SIZE} WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s"
-        rows = fetch(self._config, self._connection, sql, self._name)
-        estimate, size = (int(rows[0][name] or 0) for name in ("estimate", "bytes")) if rows else (0, 0)
+        rows = fetch(self._config, self._connection, _SIZE, self._name)
+        names = ("estimate", "bytes", "row_bytes")
+        estimate, size, row_bytes = (int(rows[0][name] or 0) for name in names) if rows else (0, 0, 0)
+        self._limit = max(1, min(_FIRST_ROWS, CHUNK_BYTES // max(row_bytes, 1)))
         is_small = count <= SMALL_ROWS and size <= SMALL_BYTES
         return TableSize(count if count <= SMALL_ROWS else max(estimate, count), is_small)
 
@@ -150,6 +161,7 @@ class ChunkReader:
     def read(self, after: Sequence[str] | None, description: Description, condition: str | None = None) -> Chunk:
         """The next chunk after that key, with the columns of `description`; begin must have been called.
 
+        A chunk also ends after CHUNK_BYTES: its result is abandoned, and the reader connects again.
         `condition` is SQL that the rows meet.
 
         Raises SourceError, ReadStoppedError.
@@ -165,13 +177,35 @@ class ChunkReader:
         self._watermarks.begin_chunk(self._stop)
         origin = RowOrigin(self._start, self.server)
         clauses = self.key.clauses(after, self._limit, condition)
-        batches = list(read_batches(self._config, self._connection, description.schema, origin, clauses))
+        batches, count, size, is_cut = [], 0, 0, False
+        with closing(self._rows(description, origin, clauses)) as rows:
+            for batch in rows:
+                batches.append(batch)
+                count, size = count + len(batch), size + batch.nbytes
+                if is_cut := size >= CHUNK_BYTES and count < self._limit:
+                    break
+        if is_cut:
+            self._reconnect()
         high = self._watermarks.end_chunk()
-        count, size = sum(map(len, batches)), sum(batch.nbytes for batch in batches)
-        is_last = count < self._limit
+        is_last = count < self._limit and not is_cut
         self._adapt(count, size)
         self._throttle.count(count, time.monotonic() - begun)
         return Chunk(batches, self.key.last_key(batches[-1]) if batches else tuple(after or ()), is_last, high)
+
+    def _rows(self, description: Description, origin: RowOrigin, clauses: str) -> Generator[ChangeBatch, None, None]:
+        yield from read_batches(self._config, self._connection, description.schema, origin, clauses)
+
+    def _reconnect(self) -> None:
+        """Replace the connection, which was closed before the last row of a result. Raises SourceError."""
+        assert self._watermarks is not None
+        self._connection = connect(self._config, read_timeout_s=READ_TIMEOUT_S)
+        info = inspect(self._config, self._connection)
+        if info.server_uuid != self._info.server_uuid:
+            raise SourceError(
+                f"{self._config.address} is server {info.server_uuid} now, and was {self._info.server_uuid} when the "
+                "chunk was read; the chunk is read again"
+            )
+        self._watermarks.use(self._connection)
 
     def _adapt(self, rows: int, size: int) -> None:
         """Choose the number of rows of the next chunk by the bytes of this one."""

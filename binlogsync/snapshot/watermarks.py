@@ -46,7 +46,13 @@ class Watermarks(ABC):
         self.connection = connection
         self.start = start
         self.is_same_server = info.server_uuid == start.server_uuid
+        self._info = info
         self.positions = PositionReader(config, connection, info)
+
+    def use(self, connection: Connection) -> None:
+        """Read over another connection to the same server from now on."""
+        self.connection = connection
+        self.positions = PositionReader(self.config, connection, self._info)
 
     @abstractmethod
     def prepare(self, name: tuple[str, str], stop: threading.Event) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 
 from binlogsync.mysql import inspect_server
+from binlogsync.mysql.result_set import reader
 from binlogsync.position import Checkpoint
 from binlogsync.snapshot import chunks
 from binlogsync.snapshot.chunks import ChunkReader
@@ -45,12 +47,12 @@ def read_all(database: FreshDatabase, table: str) -> list[int]:
     info = inspect_server(config)
     start = Checkpoint(info.end(), info.server_uuid, info.executed)
     found: list[int] = []
-    with ChunkReader(config, (database.name, table), _LIMITS, threading.Event()) as reader:
-        assert reader.key is not None
-        reader.begin(start)
+    with ChunkReader(config, (database.name, table), _LIMITS, threading.Event()) as opened:
+        assert opened.key is not None
+        opened.begin(start)
         after, is_last = None, False
         while not is_last:
-            chunk = reader.read(after, reader.description)
+            chunk = opened.read(after, opened.description)
             found += [n for batch in chunk.batches for n in batch.data.column("after").field("n").to_pylist()]
             after, is_last = chunk.last_key, chunk.is_last
     return found
@@ -95,5 +97,32 @@ def test_tables_that_cannot_be_read_in_chunks_are_recognized(flavor: str, reques
     config = config_of(database.server, "chunks")
     for number, (columns, key) in enumerate(tables.items()):
         database.execute(f"CREATE TABLE t{number} ({columns})")
-        with ChunkReader(config, (database.name, f"t{number}"), _LIMITS, threading.Event()) as reader:
-            assert (None if reader.key is None else reader.key.names) == key, columns
+        with ChunkReader(config, (database.name, f"t{number}"), _LIMITS, threading.Event()) as opened:
+            assert (None if opened.key is None else opened.key.names) == key, columns
+
+
+@pytest.mark.parametrize("flavor", [MYSQL, MARIADB])
+def test_a_chunk_ends_after_so_many_bytes(
+    flavor: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wide rows follow small ones, so that the average says nothing; batches of rows are of 100 KB."""
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 500_000)
+    for name in ("_BATCH_BYTES", "_LEAST_BATCH_BYTES"):
+        monkeypatch.setattr(reader, name, 100_000)
+    database: FreshDatabase = request.getfixturevalue(flavor)
+    database.execute("CREATE TABLE t (n INT PRIMARY KEY, v LONGBLOB)")
+    database.execute("INSERT INTO t VALUES " + ", ".join(f"({n}, 'x')" for n in range(100)))
+    for n in range(100, 140):
+        database.execute(f"INSERT INTO t VALUES ({n}, REPEAT('x', 60000))")
+    sizes: list[int] = []
+    read = ChunkReader.read
+
+    def measure(chunk_reader: ChunkReader, *arguments: Any) -> chunks.Chunk:
+        chunk = read(chunk_reader, *arguments)
+        sizes.append(sum(batch.nbytes for batch in chunk.batches))
+        return chunk
+
+    monkeypatch.setattr(ChunkReader, "read", measure)
+    assert read_all(database, "t") == list(range(140))
+    assert max(sizes) < 800_000
+    assert len(sizes) > 3
