@@ -46,11 +46,13 @@ class OpenedTable:
         key: names of the columns of its key.
         order: identifies the order of the rows: a hash of the definition of the key.
         estimate: number of its rows.
+        columns: names of the columns that are read.
     """
 
     key: tuple[str, ...]
     order: str
     estimate: int
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,14 @@ class _Order:
 
 
 ReadResult: TypeAlias = OpenedTable | KeyedChunk | ReadFailure
+
+
+def explain_row_image(where: str, value: str) -> str:
+    """The error about row images that lack columns; `value` is the setting."""
+    return (
+        f"binlog_row_image is {value} {where}: a row that changes while it is read would lack columns in the stream; "
+        "set it to FULL on the server, let sessions reconnect, and request the snapshot again"
+    )
 
 
 class SnapshotReader:
@@ -165,11 +175,14 @@ class SnapshotReader:
             raise
         if reader.key is None:
             return ReadFailure(self._explain(table), is_final=True)
+        if reader.row_image != "FULL":
+            return ReadFailure(explain_row_image(f"on {self._config.address}", reader.row_image), is_final=True)
         self._reader = reader
         collations = self._collations(table)
         definition = [(column, collations.get(column.name)) for column in reader.key.columns]
         order = sha256(repr(definition).encode()).hexdigest()[:8]
-        return OpenedTable(reader.key.names, order, reader.size.estimate)
+        columns = tuple(column.name for column in reader.description.schema.columns)
+        return OpenedTable(reader.key.names, order, reader.size.estimate, columns)
 
     def _collations(self, table: TableName) -> dict[str, str]:
         with closing(connect(self._config)) as connection:

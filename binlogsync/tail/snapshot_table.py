@@ -9,8 +9,8 @@ from collections import deque
 from binlogsync.change import ChangeBatch
 from binlogsync.position import Checkpoint
 from binlogsync.position_order import compare
-from binlogsync.tail.snapshot_reader import OpenedTable, ReadFailure, SnapshotReader, TableName
-from binlogsync.tail.snapshot_window import KeyedChunk, UnknownKeyError, Window, changed_keys
+from binlogsync.tail.snapshot_reader import OpenedTable, ReadFailure, SnapshotReader, TableName, explain_row_image
+from binlogsync.tail.snapshot_window import KeyedChunk, UnknownKeyError, Window, changed_keys, missing_columns
 from binlogsync.waiting import backoff_s
 
 log = logging.getLogger(__name__)
@@ -55,6 +55,10 @@ class TableChunks:
     def touch(self, batch: ChangeBatch) -> None:
         """Changes of the table in the stream."""
         if not self._windows or self.opened is None:
+            return
+        if missing := missing_columns(batch, self.opened.columns):
+            self.failure = explain_row_image(f"in a session (a change lacks {', '.join(missing)})", "not FULL")
+            self.discard()
             return
         try:
             keys = list(changed_keys(batch, self.opened.key))

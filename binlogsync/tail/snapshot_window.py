@@ -148,6 +148,14 @@ def _keys_after(batch: ChangeBatch, before: Sequence[Key | None], names: Sequenc
         yield tuple(changed.get(name, value) for name, value in zip(names, old, strict=True))
 
 
+def missing_columns(batch: ChangeBatch, names: Sequence[str]) -> list[str]:
+    """Those of the columns `names` of the table that an image of the changes lacks."""
+    of_table = {column.name for column in batch.schema.columns}
+    images = [batch.data.column(image) for image in ("before", "after")]
+    used = [image.type for image in images if image.null_count < len(batch)]
+    return [name for name in names if name in of_table and any(kind.get_field_index(name) < 0 for kind in used)]
+
+
 def image_keys(batch: ChangeBatch, image: ImageName, names: Sequence[str]) -> list[Key | None]:
     """The key in an image of each change; None where the change has no such image. Raises UnknownKeyError."""
     struct = batch.data.column(image)

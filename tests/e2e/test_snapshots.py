@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from binlogsync.flush import Flush
+from binlogsync.mysql import ServerInfo
 from binlogsync.servers import NATSServer
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
@@ -256,6 +257,15 @@ def test_tables_that_cannot_be_published_are_left_out_with_advice(scenario: Snap
     assert "keyless has no primary key" in status.error
     assert status.tables[2].rows == ROWS
     assert not scenario.check().sentences
+
+
+def test_incomplete_row_images_are_refused(scenario: Snapshots, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ServerInfo, "binlog_row_image", "MINIMAL")
+    with scenario.tail() as tail:
+        status = scenario.wait(scenario.request(), tail)
+    assert status.state == "failed"
+    assert "binlog_row_image is MINIMAL on 127.0.0.1" in status.error
+    assert not scenario.published()
 
 
 @pytest.mark.parametrize(
