@@ -24,6 +24,8 @@ unexport PYTHONDONTWRITEBYTECODE
 CHECK ?=
 RATE ?=
 ARGS ?=
+# Folders of test-quick; all tests if empty.
+QUICK ?=
 # The tests mostly wait for servers, so the default is more workers than cores.
 WORKERS ?= 5
 PORT ?= 3000
@@ -50,7 +52,7 @@ test: $(INSTALLED) servers kernels ## all tests, on real servers (ARGS="-k name"
 
 .PHONY: test-quick
 test-quick: $(INSTALLED) kernels ## the tests that require neither servers nor a browser: about a minute
-	@$(RUN) -m pytest --numprocesses 2 --dist worksteal -m "not server and not browser and not slow" $(ARGS)
+	@$(RUN) -m pytest --numprocesses 2 --dist worksteal -m "not server and not browser and not slow" $(QUICK) $(ARGS)
 
 .PHONY: test-public-kernels
 test-public-kernels: $(INSTALLED) ## tests of the kernels, compiled by public APIs of numba only: two minutes the first time

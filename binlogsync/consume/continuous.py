@@ -376,6 +376,8 @@ class ContinuousPool:
 
     def _fail(self, state: LiveState, error: BinlogSyncError) -> None:
         if isinstance(error, TargetBusyError) and state.patience.allows(error):
+            if state.live is not None and (done := state.live.take_result()).changes:
+                state.add_result(done)
             state.leave()
             self._scheduler.delay_retry(state, BUSY_PAUSE_S)
             return

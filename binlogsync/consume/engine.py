@@ -18,7 +18,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from binlogsync.codec.subjects import durable_name
@@ -128,7 +128,7 @@ def consume(
     Raises ConsumeError (its subclasses for a model that does not fit and a handler that fails), SinkError when the
     stream cannot be reached. Changes processed before an error are stored.
     """
-    return _drain(lambda: _Run(reader, target, options, stop, pulse), [table], stop)[table]
+    return _drain(lambda: _Run(reader, target, options, stop, pulse), [table])[table]
 
 
 def consume_together(
@@ -146,19 +146,40 @@ def consume_together(
         raise ConfigError(f"durable={options.durable!r}: several tables need a durable each; leave the option out")
     first, *others = targets.values()
     target = first.join(others) if others else first
-    return _drain(lambda: _Run(reader, target, options, stop, pulse), list(targets), stop)
+    return _drain(lambda: _Run(reader, target, options, stop, pulse), list(targets))
 
 
-def _drain(start: Callable[[], _Run], tables: list[Table], stop: threading.Event) -> Mapping[Table, ConsumeResult]:
-    """Drain the tables, again from their stored progress as long as another process has the target open."""
-    patience = TargetPatience()
+def _drain(start: Callable[[], _Run], tables: list[Table]) -> Mapping[Table, ConsumeResult]:
+    """Drain the tables, again from their stored progress while another process has the target open.
+
+    The result contains what was applied before; the limits of time are those of the first attempt.
+    """
+    patience, ends_at = TargetPatience(), float("inf")
+    earlier: Mapping[Table, ConsumeResult] = {}
     while True:
+        run = start()
+        if run.options.max_s is not None:
+            ends_at = min(ends_at, time.monotonic() + run.options.max_s)
         try:
-            return start().drain(tables)
+            return _join(earlier, run.drain(tables, ends_at))
         except TargetBusyError as error:
-            if stop.is_set() or not patience.allows(error):
+            found = run.results(tables, is_drained=False)
+            if any(each.changes for each in found.values()):
+                patience.end()
+            earlier = _join(earlier, found)
+            if earlier and (run.stop.is_set() or time.monotonic() > ends_at):
+                return earlier
+            if run.stop.is_set() or not patience.allows(error):
                 raise
-            stop.wait(BUSY_PAUSE_S)
+            run.stop.wait(BUSY_PAUSE_S)
+
+
+def _join(
+    earlier: Mapping[Table, ConsumeResult], later: Mapping[Table, ConsumeResult]
+) -> Mapping[Table, ConsumeResult]:
+    if not (earlier and later):
+        return later or earlier
+    return {table: join_results(earlier[table], result) for table, result in later.items()}
 
 
 def open_delivery(reader: StreamReader, key: ProgressKey, target: Target, options: ConsumeOptions) -> TableDelivery:
@@ -186,11 +207,11 @@ class _Run:
     has_all: bool = True
     """False after a fetch without messages if the stream may have more: the answer was slow, or was not asked for."""
     deliveries: tuple[TableDelivery, ...] = ()
+    started: float = field(default_factory=time.monotonic)
 
-    def drain(self, tables: list[Table]) -> Mapping[Table, ConsumeResult]:
-        """Run until the end; see `consume`."""
-        started = last_change = time.monotonic()
-        ends_at = started + self.options.max_s if self.options.max_s is not None else float("inf")
+    def drain(self, tables: list[Table], ends_at: float) -> Mapping[Table, ConsumeResult]:
+        """Run until the end, or until `ends_at` (monotonic); see `consume`."""
+        last_change = self.started
         is_drained = False
         try:
             keys = [ProgressKey(self.options.client_id, self.reader.source, *table) for table in tables]
@@ -207,9 +228,13 @@ class _Run:
                     delivery.tracker.see(self.target.store, delivery.newest)
         finally:
             self.target.store.release()
-        seconds = time.monotonic() - started
+        return self.results(tables, is_drained=is_drained)
+
+    def results(self, tables: list[Table], *, is_drained: bool) -> Mapping[Table, ConsumeResult]:
+        """What was applied so far, by table; empty before the tables are open."""
+        seconds = time.monotonic() - self.started
         results = (build_result(each, seconds, self.rounds, is_drained=is_drained) for each in self.deliveries)
-        return dict(zip(tables, results, strict=True))
+        return dict(zip(tables, results, strict=False))
 
     def _begin(self) -> None:
         """Start the delivery of all tables after their progress."""
@@ -313,4 +338,21 @@ def build_result(delivery: TableDelivery, seconds: float, batches: int, *, is_dr
         skipped=delivery.skipped,
         gap=delivery.gap,
         is_drained=is_drained,
+    )
+
+
+def join_results(one: ConsumeResult, other: ConsumeResult) -> ConsumeResult:
+    """The result of two turns of a table, the earlier one first."""
+    ops = {*one.counts, *other.counts}
+    counts: Mapping[str, int] = {op: one.counts.get(op, 0) + other.counts.get(op, 0) for op in ops}
+    return replace(
+        other,
+        counts=counts,
+        first=one.first or other.first,
+        last=other.last or one.last,
+        lag_s=one.lag_s if other.lag_s is None else other.lag_s,
+        seconds=one.seconds + other.seconds,
+        batches=one.batches + other.batches,
+        skipped=one.skipped + other.skipped,
+        gap=other.gap or one.gap,
     )

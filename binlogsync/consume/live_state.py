@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from binlogsync.consume.engine import ConsumeResult, Table
+from binlogsync.consume.engine import ConsumeResult, Table, join_results
 from binlogsync.consume.live_table import LiveTable
 from binlogsync.consume.patience import TargetPatience
 from binlogsync.consume.pool import ConsumerTask
@@ -103,7 +103,7 @@ class LiveState:
     def add_result(self, done: ConsumeResult) -> None:
         """Add the result of a turn to what `take_result` returns."""
         with self._lock:
-            self._result = done if self._result is None else _join(self._result, done)
+            self._result = done if self._result is None else join_results(self._result, done)
 
     def take_result(self) -> ConsumeResult | None:
         """The results since the last call; None without any."""
@@ -160,19 +160,3 @@ def find_moved(states: Iterable[LiveState]) -> list[LiveState]:
         except BinlogSyncError as error:
             log.debug("looking for rewinds in %s: %s", address, error)
     return [state for state, before in moved if state.settled_progress() == before]
-
-
-def _join(one: ConsumeResult, other: ConsumeResult) -> ConsumeResult:
-    """The results of two turns, the earlier one first."""
-    ops = {*one.counts, *other.counts}
-    counts: Mapping[str, int] = {op: one.counts.get(op, 0) + other.counts.get(op, 0) for op in ops}
-    return replace(
-        other,
-        counts=counts,
-        first=one.first or other.first,
-        last=other.last or one.last,
-        lag_s=one.lag_s if other.lag_s is None else other.lag_s,
-        batches=one.batches + other.batches,
-        skipped=one.skipped + other.skipped,
-        gap=other.gap or one.gap,
-    )

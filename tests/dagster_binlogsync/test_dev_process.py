@@ -31,6 +31,7 @@ print("gone", flush=True)
 
 
 @pytest.mark.parametrize("program", ["dagster", "dg"])
+@pytest.mark.slow
 def test_a_run_detects_that_dev_and_its_daemon_have_ended(program: str) -> None:
     """After a kill of `dagster dev` its daemon still runs; in this test the daemon ends when its stdin is closed."""
     command = [sys.executable, "-c", DEV, CODE_SERVER, RUN, program, "dev"]

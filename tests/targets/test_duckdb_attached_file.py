@@ -132,6 +132,24 @@ def test_a_transaction_follows_one_that_failed(file: DuckFile) -> None:
     assert query(file.path, "FROM t") == [(1,)]
 
 
+def test_an_upgrade_that_failed_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    upgraded = []
+
+    def fail(connection: duckdb.DuckDBPyConnection, schema: str) -> None:
+        upgraded.append(schema)
+        if len(upgraded) == 1:
+            raise duckdb.IOException("disk full")
+
+    monkeypatch.setattr("binlogsync.targets.duckdb.file.upgrade", fail)
+    file = DuckFile(tmp_path / "b.duckdb")
+    with pytest.raises(SinkError, match="disk full"), file.transaction():
+        pass
+    for _ in range(2):
+        with file.transaction():
+            pass
+    assert len(upgraded) == 2
+
+
 def test_a_forked_process_writes_too(file: DuckFile) -> None:
     insert(file, 1)
     child = os.fork()

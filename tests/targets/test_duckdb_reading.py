@@ -30,6 +30,7 @@ while True:
 _EACH = "SELECT v, count(*) FROM (FROM a UNION ALL FROM b) GROUP BY v"
 
 
+@pytest.mark.slow
 def test_readers_get_in_between_transactions(tmp_path: Path) -> None:
     path = tmp_path / "w.duckdb"
     with subprocess.Popen([sys.executable, "-c", _WRITER, str(path)], stdout=subprocess.PIPE, text=True) as writer:

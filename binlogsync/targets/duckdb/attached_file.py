@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import fcntl
 import logging
 import os
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -116,6 +118,7 @@ class AttachedFile:
     def discard(self) -> None:
         """Close the file and the database that it is attached to: after some errors DuckDB executes nothing more."""
         instance, self._instance, self.is_open = self._instance, None, False
+        self._identity = None  # what failed may be the upgrade of the file
         if instance is not None:
             instance.close()
 
@@ -133,19 +136,22 @@ class AttachedFile:
         """Create the file with access for its owner only: DuckDB uses the umask, and cannot open an empty file."""
         import duckdb
 
-        left = self.log.stat().st_ino if self.log.exists() else None
-        with TemporaryDirectory(prefix=f".{self.path.name}-", dir=self.path.parent) as folder:
+        with (
+            TemporaryDirectory(prefix=f".{self.path.name}-", dir=self.path.parent) as folder,
+            _locked(self.path.parent),
+        ):
+            if self.path.exists():
+                return  # another process has created it
+            # A log without a file is that of a file that was deleted; no process can write to it.
+            self.log.unlink(missing_ok=True)
             temporary = Path(folder) / self.path.name
             with duckdb.connect(":memory:") as connection:
                 version = f" (STORAGE_VERSION {_text(self.storage_version)})" if self.storage_version else ""
                 connection.execute(f"ATTACH {_text(temporary)} AS created{version}")
                 connection.execute("DETACH created")
             temporary.chmod(FILE_MODE)
-            with suppress(FileExistsError):
+            with suppress(FileExistsError):  # a program that does not take the lock has created it
                 os.link(temporary, self.path)
-                # The log of a file that was deleted; no process can have attached the new file while it was there.
-                if left is not None and self.log.exists() and self.log.stat().st_ino == left:
-                    self.log.unlink()
 
     def abandon(self) -> None:
         """Forget the database in a forked process, where its threads do not run; closing it would wait for them."""
@@ -188,6 +194,17 @@ def _discard_all() -> None:
 
 os.register_at_fork(after_in_child=_abandon_all)
 atexit.register(_discard_all)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One process at a time creates a file in the folder."""
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)
 
 
 def _text(value: Path | str) -> str:

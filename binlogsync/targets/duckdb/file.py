@@ -9,6 +9,7 @@ no reference to it remains after the transaction. How a file is opened and close
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
@@ -111,6 +112,20 @@ _RECENT: deque[_SharedFile] = deque(maxlen=4)
 _SHARED_GUARD = threading.Lock()
 
 
+def _reset_in_child() -> None:
+    """In a forked process, no thread holds a lock or keeps a file open."""
+    global _SHARED_GUARD  # noqa: PLW0603 - a lock that another thread held at the fork is never released
+    _SHARED_GUARD = threading.Lock()
+    _ENSURED.clear()
+    for shared in list(_SHARED.values()):
+        shared.lock = threading.Lock()
+        shared.keepers.clear()
+        shared.waiting, shared.blocked_by = 0, None
+
+
+os.register_at_fork(after_in_child=_reset_in_child)
+
+
 class DuckFile:
     """A DuckDB file that is opened per transaction. Use one object per thread; several objects may use one file.
 
@@ -156,7 +171,7 @@ class DuckFile:
         is_done = False
         try:
             self._open()
-            with shared.file.cursor() as connection:
+            with self._cursor() as connection:
                 _ENSURED[id(connection)] = set()
                 try:
                     connection.begin()
@@ -234,11 +249,19 @@ class DuckFile:
                 return
             except (duckdb.Error, OSError) as error:
                 if not is_locked(error):
+                    file.discard()  # after some errors DuckDB attaches nothing more
                     raise self._error(f"DuckDB cannot open {self.path}: {error}") from error
                 if timer.is_over:
                     raise self._busy_error(self._locked_message(error)) from error
                 self._shared.blocked_by = error
             timer.pause()
+
+    def _cursor(self) -> duckdb.DuckDBPyConnection:
+        try:
+            return self._shared.file.cursor()
+        except OSError as error:  # a full disk, or a folder that must not be written to
+            self._shared.file.discard()
+            raise self._error(f"{self.path} cannot be written: {error}") from error
 
     def _upgrade(self, file: AttachedFile) -> None:
         try:
