@@ -24,6 +24,7 @@ from dagster_shared.serdes.objects.models.defs_state_info import DefsStateManage
 from pydantic import BaseModel
 
 from binlogsync.codec.subjects import check_source
+from binlogsync.errors import ConfigError
 from binlogsync.mysql.table_list import read_table_list
 from binlogsync.table_list import TableList, load_table_list, parse_table_list, save_table_list
 from dagster_binlogsync.checks.hourly import build_check_schedule
@@ -108,8 +109,13 @@ class BinlogSyncComponent(StateBackedComponent, dg.Resolvable):
     )
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for a name that is no source."""
+        """Raises ConfigError for a name that is no source, and if nothing is captured."""
         check_source(self.source)
+        if not (self.tables if self.capture is None else self.capture):
+            raise ConfigError(
+                f"the component of source {self.source} has neither tables nor capture, so its tail would capture all "
+                'databases of the server; list tables, or write capture: ["*.*"] if that is what you want'
+            )
         self.tables = [TableEntry(table=each) if isinstance(each, str) else each for each in self.tables]
         self.folder = Path()
 

@@ -1,7 +1,8 @@
 """Connections of the component in YAML, and the resources that they become.
 
 A password is written as "{{ secret('MYSQL_PASSWORD') }}": Dagster then stores the name of the variable, not its value.
-"{{ env.X }}" is read when the definitions are loaded, and stored in clear.
+"{{ env.X }}" is read when the definitions are loaded, and stored in clear. A variable that is not set is an error: the
+default, a server on this host, may be another one than the user has in mind.
 """
 
 from dataclasses import asdict, dataclass
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster.components.resolved.context import ResolutionContext
+from pydantic import BaseModel
 
 from binlogsync.errors import ConfigError
 from dagster_binlogsync.resources.jetstream import JetStream
@@ -21,8 +24,25 @@ from dagster_binlogsync.resources.positions import (
 )
 
 
+class Connection(dg.Resolvable):
+    """Fields from YAML, which have no value only if they are left out."""
+
+    @classmethod
+    def resolve_from_model(cls, context: ResolutionContext, model: BaseModel) -> Any:
+        """The fields with their templates resolved. Raises ConfigError for a template without a value."""
+        made = super().resolve_from_model(context, model)
+        for name in sorted(model.model_fields_set):
+            written = getattr(model, name)
+            if isinstance(written, str) and getattr(made, name) is None:
+                raise ConfigError(
+                    f"{name}: {written} has no value ({cls.__name__}); set the variable in the environment or in .env, "
+                    f"or leave {name} out for its default"
+                )
+        return made
+
+
 @dataclass(kw_only=True)
-class MySQLConnection(dg.Resolvable):
+class MySQLConnection(Connection):
     """The MySQL or MariaDB server of the source; the fields are those of BINLOGSYNC_MYSQL_... (docs/settings.md)."""
 
     host: str | None = None
@@ -46,7 +66,7 @@ class MySQLConnection(dg.Resolvable):
 
 
 @dataclass(kw_only=True)
-class NatsConnection(dg.Resolvable):
+class NatsConnection(Connection):
     """NATS JetStream; the fields are those of BINLOGSYNC_NATS_... (docs/settings.md)."""
 
     url: str | None = None
@@ -58,6 +78,17 @@ class NatsConnection(dg.Resolvable):
     tls_ca_file: str | None = None
     tls_cert_file: str | None = None
     tls_key_file: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for an address with user, password or token, which Dagster would store and show."""
+        if self.url is None or isinstance(self.url, dg.EnvVar):
+            return
+        for address in self.url.split(","):
+            if "@" in address:
+                raise ConfigError(
+                    f"the address of NATS at {address.rpartition('@')[2]} contains a login, which Dagster would store "
+                    "in clear; put the address in a variable, and write url: \"{{ secret('NATS_URL') }}\""
+                )
 
 
 @dataclass(kw_only=True)
@@ -77,7 +108,7 @@ class StreamOptions(dg.Resolvable):
 
 
 @dataclass(kw_only=True)
-class PositionStoreOptions(dg.Resolvable):
+class PositionStoreOptions(Connection):
     """The position store: `sqlite` with a path, `redis` with a server, or `nats`, a bucket of the stream's NATS."""
 
     store: str = "sqlite"
@@ -88,6 +119,9 @@ class PositionStoreOptions(dg.Resolvable):
     user: str | None = None
     password: str | None = None
     tls: bool | None = None
+    tls_ca_file: str | None = None
+    tls_cert_file: str | None = None
+    tls_key_file: str | None = None
 
     def build(self, nats: NatsConnection, folder: Path) -> Positions:
         """The resource; a relative path is below the folder. Raises ConfigError for an unknown store."""

@@ -12,12 +12,14 @@ class BinlogSyncScaffoldParams(BaseModel):
     host: str = Field(default="127.0.0.1", description="Host of the MySQL server.")
     port: int = Field(default=3306, description="Port of the MySQL server.")
     user: str = Field(default="binlogsync", description="Account on the MySQL server.")
-    nats: str = Field(default="nats://127.0.0.1:4222", description="Address of NATS.")
+    nats: str = Field(
+        default="", description="Address of NATS, without a login. Default: that of the variable NATS_URL."
+    )
     tables: str = Field(default="shop.*", description="Tables to mirror, separated by commas.")
 
 
 class BinlogSyncScaffolder(dg.Scaffolder[BinlogSyncScaffoldParams]):
-    """Writes the YAML of a source; its password stays in the environment."""
+    """Writes the YAML of a source; its password, and the address of NATS with a login, stay in the environment."""
 
     @classmethod
     def get_scaffold_params(cls) -> type[BinlogSyncScaffoldParams]:
@@ -37,7 +39,7 @@ class BinlogSyncScaffolder(dg.Scaffolder[BinlogSyncScaffoldParams]):
                     "user": params.user,
                     "password": "{{ secret('MYSQL_PASSWORD') }}",
                 },
-                "nats": {"url": params.nats},
+                "nats": {"url": params.nats or "{{ secret('NATS_URL') }}"},
                 "tables": [name.strip() for name in params.tables.split(",") if name.strip()],
                 "sensors": "stopped",
             },

@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from datetime import timedelta
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -76,6 +76,7 @@ class TableEntry(dg.Resolvable):
         """The handler. Raises ConfigError, ModelError."""
         handler: Any = self.handler
         if isinstance(handler, TableAsset):
+            self._check_asset(handler, source)
             return handler.translate(translator)
         model = self.row_type or find_model(handler)
         found: TableAsset = table_consumer(
@@ -89,6 +90,22 @@ class TableEntry(dg.Resolvable):
             translator=translator,
         )
         return found
+
+    def _check_asset(self, asset: TableAsset, source: str) -> None:
+        """Raise ConfigError if this entry says anything else than the asset that `handler` names."""
+        wanted, found = TableName.parse(self.table, source), asset.name
+        if found.source != source:
+            raise ConfigError(
+                f"the handler of {wanted} is a consumer of source {found.source}, and this component has source "
+                f"{source}; write table_consumer(..., source={source!r})"
+            )
+        if found != wanted:
+            raise ConfigError(f"the handler of {wanted} is the consumer of {found}; write table: {found}")
+        if given := [name for name, default in _OPTIONS.items() if getattr(self, name) != default]:
+            raise ConfigError(
+                f"the handler of {wanted} is what table_consumer returns, so {', '.join(given)} of its entry would "
+                "have no effect; give them to table_consumer, or name the function itself"
+            )
 
     def build_mirrors(
         self,
@@ -124,6 +141,14 @@ class TableEntry(dg.Resolvable):
     def _options(self) -> AssetOptions:
         within = None if self.fresh_within_s is None else timedelta(seconds=self.fresh_within_s)
         return AssetOptions(self.group, within, self.description, tuple(self.tags.items()), owners=tuple(self.owners))
+
+
+_OPTIONS: dict[str, Any] = {
+    each.name: each.default_factory() if each.default_factory is not MISSING else each.default
+    for each in fields(TableEntry)
+    if each.name not in ("table", "handler")
+}
+"""The options of an entry, with their defaults."""
 
 
 def resolve_entries(context: ResolutionContext, values: Sequence[Any]) -> Sequence[TableEntry]:

@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Iterator
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,17 @@ from dagster.components.core.component_tree import ComponentTree
 from dagster.components.testing.utils import DefsFolderSandbox, create_defs_folder_sandbox
 
 from binlogsync.errors import ConfigError
+from binlogsync.settings.model import MySQLSection, NatsSection, RedisSection, Section, StreamSection, TailSection
 from binlogsync.table_list import ListedColumn, ListedTable, TableList, save_table_list
-from dagster_binlogsync import BinlogSyncComponent
-from dagster_binlogsync.component.connections import MySQLConnection
+from dagster_binlogsync import BinlogSyncComponent, BinlogsyncTranslator, mirror
+from dagster_binlogsync.component.connections import (
+    MySQLConnection,
+    NatsConnection,
+    PositionStoreOptions,
+    StreamOptions,
+)
 from dagster_binlogsync.component.table_entries import TableEntry, find_model
+from dagster_binlogsync.component.tail_options import TailSettings
 
 # Dagster's loader of YAML uses a function that pydantic deprecated, and features of its own in beta or deprecated.
 pytestmark = [
@@ -161,7 +169,7 @@ def test_a_pattern_is_resolved_from_the_list_of_the_tail(sandbox: DefsFolderSand
 
 
 def test_the_newer_of_list_and_state_counts(tmp_path: Path) -> None:
-    component = BinlogSyncComponent(source="main", mysql=MySQLConnection())
+    component = BinlogSyncComponent(source="main", mysql=MySQLConnection(), capture=["shop.*"])
     component.folder = tmp_path
     state = tmp_path / "state"
     for day, of_tail, of_state in ((2, 1, 2), (3, 3, 2)):
@@ -182,12 +190,76 @@ def test_the_newer_of_list_and_state_counts(tmp_path: Path) -> None:
         ({"tables": ["orders"]}, "database.table"),
         ({"source": "Not a name"}, "source"),
         ({"positions": {"store": "paper"}}, "use sqlite, redis or nats"),
+        ({"mysql": {"host": "{{ env.NOT_SET_HOST }}"}}, "host: {{ env.NOT_SET_HOST }} has no value (MySQLConnection)"),
+        ({"nats": {"url": "{{ env.NOT_SET_URL }}"}}, "url: {{ env.NOT_SET_URL }} has no value (NatsConnection)"),
+        ({"positions": {"store": "redis", "host": "{{ env.NOT_SET_HOST }}"}}, "has no value (PositionStoreOptions)"),
+        ({"nats": {"url": "nats://n1:1,tls://user:hunter2@n2:1"}}, "the address of NATS at n2:1 contains a login"),
+        ({"tables": []}, "neither tables nor capture"),
+        ({"capture": []}, "neither tables nor capture"),
     ],
 )
 def test_mistakes_are_errors_that_name_them(sandbox: DefsFolderSandbox, wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(Exception, match=".*") as caught:
         load(sandbox, attributes(**wrong))
+    shown = "".join(traceback.format_exception(caught.value))
+    assert message in shown
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"table": "shop.others"}, "the handler of shop.others is the consumer of shop.items; write table: shop.items"),
+        ({"start": "new", "group": "g"}, "so start, group of its entry would have no effect"),
+    ],
+)
+def test_an_entry_that_contradicts_its_consumer_is_refused(
+    sandbox: DefsFolderSandbox, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, Any], message: str
+) -> None:
+    monkeypatch.syspath_prepend(sandbox.project_root)
+    (sandbox.project_root / "their_handlers.py").write_text(HANDLERS)
+    entry = {"table": "shop.items", "handler": "their_handlers.items", **wrong}
+    with pytest.raises(Exception, match=".*") as caught:
+        load(sandbox, attributes(tables=[entry]))
     assert message in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_consumer_of_another_source_is_refused() -> None:
+    entry = TableEntry(table="shop.items", handler=mirror("shop.items", source="main"))
+    with pytest.raises(ConfigError, match=r"consumer of source main, .* source eu; write .*source='eu'"):
+        entry.build_consumer("eu", BinlogsyncTranslator())
+
+
+@pytest.mark.parametrize(
+    ("options", "section", "elsewhere"),
+    [
+        (TailSettings, TailSection, {"include", "exclude"}),
+        (PositionStoreOptions, RedisSection, set()),
+        (MySQLConnection, MySQLSection, set()),
+        (NatsConnection, NatsSection, set()),
+        (StreamOptions, StreamSection, set()),
+    ],
+)
+def test_all_settings_are_options_of_the_component(options: Any, section: type[Section], elsewhere: set[str]) -> None:
+    assert set(section.model_fields) - elsewhere <= {each.name for each in fields(options)}
+
+
+def test_options_reach_the_tail_and_the_position_store(sandbox: DefsFolderSandbox) -> None:
+    positions = {"store": "redis", "host": "r", "user": "u", "tls_ca_file": "ca.pem"}
+    defs = load(sandbox, attributes(tail={"snapshot": "initial"}, positions=positions))
+    config = defs.resolve_job_def("tail_main").run_config["ops"]["tail_main_binlog"]["config"]  # type: ignore[index]
+    assert config["snapshot"] == "initial"
+    backend = defs.resources["binlogsync_main_positions"].backend  # type: ignore[index]
+    assert (backend.username, backend.tls_ca_file) == ("u", "ca.pem")
+
+
+def test_the_address_of_nats_is_stored_as_a_name(sandbox: DefsFolderSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NATS_URL", "nats://user:hunter2@n:1")
+    url = "{{ secret('NATS_URL') }}"
+    defs = load(sandbox, attributes(nats={"url": url}, positions={"store": "nats"}))
+    assert "hunter2" not in dg.serialize_value(RepositorySnap.from_def(defs.get_repository_def()))
+    resources = {key: defs.resources[f"binlogsync_main_{key}"] for key in ("jetstream", "positions")}  # type: ignore[index]
+    with dg.build_resources(resources) as made:
+        assert made.jetstream.url == made.positions.backend.url == "nats://user:hunter2@n:1"
 
 
 def test_a_subclass_overrides_specs_and_execution() -> None:
