@@ -7,6 +7,8 @@ deleted.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from binlogsync.codec.subjects import durable_name
 from binlogsync.consume.progress import ProgressKey
 from binlogsync.errors import ConfigError
@@ -26,7 +28,7 @@ def remove_table(reader: StreamReader, target: TableStore | None, key: ProgressK
     deleted = []
     if drop and target is not None:
         with target.begin() as transaction:
-            deleted = _drop_consumer(transaction, key)
+            deleted = _drop_consumer(transaction, key, {key})
     durable = durable_name(key.client, key.database, key.table)
     if reader.pending(durable) is not None:
         reader.delete_durable(durable)
@@ -40,11 +42,16 @@ def remove_source(
     """Delete the stream of a source with its durables and buckets, its checkpoint, its bookmarks and its facts.
 
     With `drop` also the progress of its consumers in `target`, and the tables of its mirrors. Returns what was deleted,
-    a line each; a removal that was interrupted can be repeated. Raises LeaseLostError while a tail of the source is
-    alive, SinkError, StoreError, ConsumeError.
+    a line each; a removal that was interrupted can be repeated. Raises ConfigError if a consumer of another source has
+    the same mirror, LeaseLostError while a tail of the source is alive, SinkError, StoreError, ConsumeError.
     """
     lease = positions.leases.claim(source, owner)
     try:
+        if drop and target is not None:
+            with target.begin() as transaction:  # before anything is deleted
+                keys = _find_consumers(transaction, source)
+                for key in keys:
+                    _check_owners(transaction, key, keys)
         deleted = [f"the stream {name}" for name in delete_source_streams(nats, source)]
         bookmarks = positions.bookmarks.load(source)
         for bookmark in bookmarks:
@@ -56,22 +63,34 @@ def remove_source(
         positions.leases.release(lease)
     if drop and target is not None:
         with target.begin() as transaction:
-            for key in [key for key in transaction.load_all_progress() if key.source == source]:
-                deleted += _drop_consumer(transaction, key)
+            keys = _find_consumers(transaction, source)
+            for key in keys:
+                deleted += _drop_consumer(transaction, key, keys)
     return deleted
 
 
-def _drop_consumer(transaction: TableTransaction, key: ProgressKey) -> list[str]:
+def _find_consumers(transaction: TableTransaction, source: str) -> list[ProgressKey]:
+    return [key for key in transaction.load_all_progress() if key.source == source]
+
+
+def _check_owners(transaction: TableTransaction, key: ProgressKey, removed: Collection[ProgressKey]) -> bool:
+    """Whether the consumer has a mirror. Raises ConfigError if one that is not removed has the same mirror."""
+    name = (key.database, key.table)
+    if name not in transaction.list_mirrors(key.client, key.source):
+        return False
+    for other in transaction.list_consumers(*name):
+        if other not in removed and name in transaction.list_mirrors(other.client, other.source):
+            raise ConfigError(
+                f"the mirror of {'.'.join(name)} also belongs to {other} and source {other.source!r}; remove that "
+                "consumer first"
+            )
+    return True
+
+
+def _drop_consumer(transaction: TableTransaction, key: ProgressKey, removed: Collection[ProgressKey]) -> list[str]:
     """Delete the progress, and the mirror if the client has one."""
     name, deleted = f"{key.database}.{key.table}", []
-    if (key.database, key.table) in transaction.list_mirrors(key.client, key.source):
-        others = [
-            other
-            for other in transaction.list_consumers(key.database, key.table)
-            if other != key and (key.database, key.table) in transaction.list_mirrors(other.client, other.source)
-        ]
-        if others:
-            raise ConfigError(f"the mirror of {name} also belongs to {others[0]}; remove that consumer first")
+    if _check_owners(transaction, key, removed):
         transaction.forget_mirror(key.database, key.table)
         deleted.append(f"the mirror {name}")
     if key in transaction.load_all_progress():

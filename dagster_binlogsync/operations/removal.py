@@ -10,9 +10,10 @@ from binlogsync.consume.progress import ProgressKey
 from binlogsync.errors import BinlogSyncError, ConfigError
 from binlogsync.removal import remove_source, remove_table
 from dagster_binlogsync.failures import build_failure
-from dagster_binlogsync.keys import safe_part
+from dagster_binlogsync.keys import TableName, consume_job_name, safe_part
 from dagster_binlogsync.one_op_job import build_job
 from dagster_binlogsync.replay.source import RESOURCES, ReplaySource
+from dagster_binlogsync.run_assets import find_run_assets
 from dagster_binlogsync.run_status import UNFINISHED
 from dagster_binlogsync.tables import CLIENT_ID
 from dagster_binlogsync.tags import CONTINUOUS_TAG, SOURCE_TAG
@@ -58,12 +59,14 @@ def _delete(context: dg.OpExecutionContext, config: RemoveConfig, source: Replay
             raise ConfigError(
                 f"{table} has a consumer; remove it from the definitions, and reload them, or it would start again"
             )
+        if asset is None:  # otherwise it is the consumer of another client, which may run
+            check_table_idle(context.instance, table)
         key = ProgressKey(config.client_id, source.name, table.database, table.table)
         with resources.jetstream.reader(source.name) as reader:
             return remove_table(reader, resources.warehouse.file(), key, drop=config.drop)
     if config.whole_source != source.name:
         raise ConfigError(f"whole_source is {config.whole_source!r}; repeat the name of the source, {source.name}")
-    _check_idle(context.instance, source.name)
+    check_idle(context.instance, source)
     with resources.positions.store() as positions:
         return remove_source(
             resources.jetstream.options(), positions, resources.warehouse.file(), source.name,
@@ -71,8 +74,30 @@ def _delete(context: dg.OpExecutionContext, config: RemoveConfig, source: Replay
         )  # fmt: skip
 
 
-def _check_idle(instance: dg.DagsterInstance, source: str) -> None:
-    """Raise ConfigError if a tail or a continuous run of the source has not ended."""
-    for tag in (SOURCE_TAG, CONTINUOUS_TAG):
-        for run in instance.get_runs(dg.RunsFilter(tags={tag: source}, statuses=UNFINISHED), limit=1):
-            raise ConfigError(f"run {run.run_id} of {run.job_name} is active; switch its sensor off, and terminate it")
+def check_idle(instance: dg.DagsterInstance, source: ReplaySource) -> None:
+    """Raise ConfigError if a tail, consumer or replay run of the source has not ended."""
+    jobs = {consume_job_name(source.name), f"replay_{safe_part(source.name)}"}
+    keys = {key for table in source.tables for key in (table.key, table.name.replay_key)}
+    for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
+        is_named = source.name in (run.tags.get(SOURCE_TAG), run.tags.get(CONTINUOUS_TAG)) or run.job_name in jobs
+        if is_named or any(key in keys or _is_of(key, source.name) for key in find_run_assets(instance, run)):
+            raise _active(run)
+
+
+def check_table_idle(instance: dg.DagsterInstance, table: TableName) -> None:
+    """Raise ConfigError if a run that consumes the table has not ended."""
+    for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
+        if table.consumer_key in find_run_assets(instance, run):
+            raise _active(run)
+
+
+def _is_of(key: dg.AssetKey, source: str) -> bool:
+    """Whether it is the default key of a consumer or a replay of the source; the definitions may have none."""
+    kind, name = (*key.path, "")[:2]
+    return kind in ("tables", "replay") and name == safe_part(source)
+
+
+def _active(run: dg.DagsterRun) -> ConfigError:
+    return ConfigError(
+        f"run {run.run_id} of {run.job_name} is active; switch off its sensor, if it has one, and terminate the run"
+    )
