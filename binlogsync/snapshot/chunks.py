@@ -152,6 +152,10 @@ class ChunkReader:
         is_small = count <= SMALL_ROWS and size <= SMALL_BYTES
         return TableSize(count if count <= SMALL_ROWS else max(estimate, count), is_small)
 
+    def wait(self, throttle: Throttle) -> None:
+        """Wait until other limits than its own allow a chunk. Raises SourceError."""
+        throttle.wait(self._config, self._connection, self._stop)
+
     def begin(self, start: Checkpoint) -> None:
         """Wait until the chunks will show every change before `start`. Raises SourceError, ReadStoppedError."""
         self._start = start

@@ -107,7 +107,7 @@ class IncrementalSnapshot:
             return
         for batch in flush.batches:
             if batch.ddl is not None and (batch.schema.database, batch.schema.table) == self._chunks.name:
-                self._chunks.discard()
+                self._chunks.discard("a foreign key may have changed rows without a change in the binlog")
 
     # Progress
 
@@ -198,7 +198,7 @@ class IncrementalSnapshot:
         assert self._state is not None
         assert self._counts is not None
         was_open = chunks.opened is not None
-        chunks.take_results(now_s)
+        chunks.take_results()
         if chunks.failure is not None:
             self._leave_out(chunks, chunks.failure)
             return

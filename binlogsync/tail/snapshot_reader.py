@@ -1,7 +1,8 @@
 """Reads the chunks of an incremental snapshot in a thread, one order after another, over a separate connection.
 
 The thread of the tail gives orders and takes results without waiting. An order that is no longer wanted is not
-interrupted: its result has an old number, and is ignored.
+interrupted: its result has an old number, and is ignored. The next one is given when the reader is idle, so none waits
+in its queue. It waits for the limits of the server between two orders, because changes are noted during one.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch
 from binlogsync.mysql.table_errors import DENIED, INVALID, MISSING
 from binlogsync.position import Checkpoint
 from binlogsync.snapshot.chunks import ChunkReader
-from binlogsync.snapshot.throttle import LoadLimits
+from binlogsync.snapshot.throttle import LoadLimits, Throttle
 from binlogsync.snapshot.view import TRANSACTIONAL, find_engine
 from binlogsync.snapshot.watermarks import ReadStoppedError
 from binlogsync.tail.snapshot_window import KeyedChunk, UnknownKeyError, number_rows
@@ -34,6 +35,7 @@ _COLLATIONS = (
     "WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s"
 )
 _REFUSED = DENIED | INVALID
+_NO_LIMITS = LoadLimits(threads_running=None)
 _LOST = range(2000, 3000)
 """Numbers of errors of the connection."""
 
@@ -99,7 +101,8 @@ class SnapshotReader:
         self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
         self._results: deque[tuple[int, ReadResult]] = deque()
         self._stop = threading.Event()
-        self._numbers = 0
+        self._numbers = self._finished = 0
+        self._throttle = Throttle(LoadLimits(), f"{config.source}: a snapshot")
         self._thread: threading.Thread | None = None
         self._held = ExitStack()
         self._reader: ChunkReader | None = None
@@ -112,6 +115,11 @@ class SnapshotReader:
     def read(self, low: Checkpoint, after: tuple[str, ...] | None) -> int:
         """Read the next chunk of the open table, which shows every change before `low`. Returns the order's number."""
         return self._give(table=None, low=low, after=after)
+
+    @property
+    def is_idle(self) -> bool:
+        """True when the last order was carried out, and the server's limits allow the next one."""
+        return self._finished == self._numbers
 
     def take(self) -> tuple[int, ReadResult] | None:
         """The number of an order and its result: an OpenedTable, a KeyedChunk, or a failure; None without one."""
@@ -145,6 +153,19 @@ class SnapshotReader:
                     return
                 self._results.append((order.number, result))
                 self._wake()
+                self._wait()
+                self._finished = order.number
+                self._wake()
+
+    def _wait(self) -> None:
+        """Wait until the limits allow the next order."""
+        if self._reader is None:
+            return
+        try:
+            self._reader.wait(self._throttle)
+        except BinlogSyncError as error:  # the next order connects again
+            log.info("%s: a snapshot: %s", self._config.source, error)
+            self._close_reader()
 
     def _carry_out(self, order: _Order) -> ReadResult:
         try:
@@ -168,7 +189,7 @@ class SnapshotReader:
         self._condition = condition
         name = ".".join(table)
         try:
-            reader = self._held.enter_context(ChunkReader(self._config, table, LoadLimits(), self._stop))
+            reader = self._held.enter_context(ChunkReader(self._config, table, _NO_LIMITS, self._stop))
         except SourceError as error:
             if error_code(error) in MISSING:
                 return ReadFailure(f"{name} does not exist on {self._config.address}", is_final=True)
@@ -207,7 +228,8 @@ class SnapshotReader:
 
     def _read(self, order: _Order) -> ReadResult:
         reader, low = self._reader, order.low
-        assert reader is not None
+        if reader is None:  # an order that was no longer wanted has failed
+            return ReadFailure("the connection was lost", is_final=False, is_outage=True)
         assert reader.key is not None
         assert low is not None
         reader.begin(low)

@@ -18,6 +18,10 @@ log = logging.getLogger(__name__)
 _CHUNKS = 2
 _TRIES = 6
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
+_PATIENCE = 5
+"""So many chunks in a row may be discarded before that is reported."""
+_MOST_KEYS = 1_000_000
+"""Changes of so many rows are noted while a chunk is read."""
 
 
 class TableChunks:
@@ -27,7 +31,7 @@ class TableChunks:
         name: (database, table).
         opened: what is known of the table, once it is open.
         failure: why its rows cannot be read; None while they can.
-        trouble: why the last order failed that is tried again; "" after a success.
+        trouble: why the last order failed, or the last chunks were discarded; "" after a success. It is tried again.
         retry_s: a failed order is not given again before.
     """
 
@@ -42,7 +46,8 @@ class TableChunks:
         self._condition = condition
         self._order: int | None = None  # number of the order that is carried out
         self._windows: deque[Window] = deque()
-        self._failures = 0
+        self._failures = self._discards = 0
+        self._pauses = 0  # the next order waits for so many failures or discards in a row
         self._is_read = False
 
     # Changes of the table
@@ -54,6 +59,8 @@ class TableChunks:
 
     def touch(self, batch: ChangeBatch) -> None:
         """Changes of the table in the stream."""
+        if self._windows:
+            self.take_results()
         if not self._windows or self.opened is None:
             return
         if missing := missing_columns(batch, self.opened.columns):
@@ -63,25 +70,33 @@ class TableChunks:
         try:
             keys = list(changed_keys(batch, self.opened.key))
         except UnknownKeyError:
-            log.info("%s: a change without the key of its row; the chunk is read again", batch.schema.name)
-            self.discard()
+            self.discard("a change has not the key of its row")
             return
         for window in self._windows:
             window.touch(keys)
+        if self._windows and self._windows[-1].noted > _MOST_KEYS:
+            self._discards = max(self._discards, _PATIENCE)
+            self.discard(f"more than {_MOST_KEYS:,} rows changed while a chunk was read")
 
     def alter(self) -> None:
         """The table was altered, or replaced: it has to be opened again."""
-        self.discard()
+        self.discard("a statement altered the table")
         self.opened = None
 
-    def discard(self) -> None:
-        """Forget the rows that are not published; they are read again."""
+    def discard(self, reason: str = "") -> None:
+        """Forget the rows that are not published; they are read again. `reason` is "" if that is wanted."""
+        if self._windows and reason:
+            self._discards += 1
+            self._pauses = max(self._pauses, self._discards)
+            log.info("%s: a chunk of a snapshot is read again: %s", ".".join(self.name), reason)
+            if self._discards > _PATIENCE:
+                self.trouble = f"{reason}, and nothing was published since {self._discards} chunks; reading it again"
         self._windows.clear()
         self._order, self._is_read = None, False
 
     # Orders and results
 
-    def take_results(self, now_s: float) -> None:
+    def take_results(self) -> None:
         """Take what the reader has."""
         while (result := self._reader.take()) is not None:
             number, found = result
@@ -92,17 +107,20 @@ class TableChunks:
                 self.opened = found
             elif isinstance(found, KeyedChunk):
                 self._windows[-1].fill(found)
-                self._failures, self.trouble = 0, ""
+                self._failures = 0
+                if self._discards <= _PATIENCE:
+                    self.trouble = ""
             else:
-                self._failed(found, now_s)
+                self._failed(found)
 
-    def _failed(self, failure: ReadFailure, now_s: float) -> None:
-        self.alter()
+    def _failed(self, failure: ReadFailure) -> None:
+        self.discard()
+        self.opened = None
         self._failures += 1
         if failure.is_final or (self._failures >= _TRIES and not failure.is_outage):
             self.failure = failure.error
         else:
-            self.retry_s = now_s + backoff_s(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, self._failures)
+            self._pauses = max(self._pauses, self._failures)
             self.trouble = failure.error
             log.info("%s: a chunk of a snapshot: %s; reading it again", ".".join(self.name), failure.error)
 
@@ -111,7 +129,10 @@ class TableChunks:
 
         The stream is at the transaction boundary `reached`, and all earlier changes were passed to `touch`.
         """
-        if self._order is not None or now_s < self.retry_s:
+        if self._pauses:
+            self.retry_s = now_s + backoff_s(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, self._pauses)
+            self._pauses = 0
+        if self._order is not None or now_s < self.retry_s or not self._reader.is_idle:
             return
         if self.opened is None:
             self._order = self._reader.open(self.name, self._condition)
@@ -147,6 +168,8 @@ class TableChunks:
         """The next rows, up to `count` and about `size` bytes; those of them to publish; and their chunk."""
         chunk = self._windows[0].chunk
         assert chunk is not None
+        if self._discards:
+            self._discards, self.trouble = 0, ""
         return *self._windows[0].take(count, size), chunk
 
     def _drop_read_windows(self) -> None:

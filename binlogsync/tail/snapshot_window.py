@@ -90,6 +90,11 @@ class Window:
         self.touch(touched)
 
     @property
+    def noted(self) -> int:
+        """Number of keys that were noted while the chunk is read."""
+        return len(self._touched)
+
+    @property
     def is_over(self) -> bool:
         """True when all rows have been taken."""
         return self.chunk is not None and self._batch == len(self.chunk.batches)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import cast
 
+import pytest
+
 from binlogsync.position import Checkpoint
+from binlogsync.tail import snapshot_table
 from binlogsync.tail.snapshot_reader import OpenedTable, ReadFailure, ReadResult, SnapshotReader
 from binlogsync.tail.snapshot_table import TableChunks
 from binlogsync.tail.snapshot_window import KeyedChunk, number_rows
@@ -16,6 +19,7 @@ class Orders:
 
     def __init__(self) -> None:
         self.given: list[str] = []
+        self.is_idle = True
         self.results: list[tuple[int, ReadResult]] = []
 
     def open(self, table: tuple[str, str], condition: str | None) -> int:
@@ -40,7 +44,7 @@ def opened() -> tuple[TableChunks, Orders]:
     chunks = TableChunks(cast(SnapshotReader, orders), ("shop", "t"), None)
     chunks.give_order(AT, (), 0.0)
     orders.answer(OpenedTable(NAMES, "o", 3, ("k", "d", "v")))
-    chunks.take_results(0.0)
+    chunks.take_results()
     chunks.give_order(AT, (), 0.0)
     assert orders.given == ["open", "read"]
     return chunks, orders
@@ -64,6 +68,52 @@ def test_whole_images_do_not() -> None:
     chunks, orders = opened()
     chunks.touch(batch_of("ud", [row("a"), row("b")], [row("a", 2), None]))
     orders.answer(chunk_of("a", "b", "c"))
-    chunks.take_results(0.0)
+    chunks.take_results()
     assert chunks.failure is None
     assert chunks.take(10, 1 << 20)[1].data.column("after").field("k").to_pylist() == ["c"]
+
+
+def test_a_discarded_chunk_is_read_after_the_one_before_and_a_pause() -> None:
+    chunks, orders = opened()
+    orders.is_idle = False
+    chunks.discard("because")
+    assert not chunks.is_watching
+    for now_s in (0.0, 1.0, 2.0):
+        chunks.give_order(AT, (), now_s)
+    assert len(orders.given) == 2
+    orders.is_idle = True
+    chunks.give_order(AT, (), 3.0)
+    assert (chunks.retry_s, orders.given) == (0.2, ["open", "read", "read"])
+    chunks.discard("because")
+    chunks.give_order(AT, (), 4.0)
+    assert (chunks.retry_s, len(orders.given)) == (4.4, 3)
+
+
+def test_chunks_that_are_discarded_again_and_again_are_reported() -> None:
+    chunks, orders = opened()
+    for number in range(1, 7):
+        assert chunks.trouble == ""
+        orders.answer(chunk_of("a"))
+        chunks.take_results()
+        chunks.discard("because")
+        chunks.give_order(AT, (), number * 100.0)
+        chunks.give_order(AT, (), number * 100.0 + 50)
+    assert chunks.trouble == "because, and nothing was published since 6 chunks; reading it again"
+    orders.answer(chunk_of("a"))
+    chunks.take_results()
+    assert chunks.trouble.startswith("because")
+    chunks.take(10, 1 << 20)
+    assert chunks.trouble == ""
+
+
+def test_the_keys_that_are_noted_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot_table, "_MOST_KEYS", 3)
+    chunks, orders = opened()
+    chunks.touch(batch_of("ddd", [row("a"), row("b"), row("c")], [None] * 3))
+    orders.answer(chunk_of("a", "x"))
+    chunks.touch(batch_of("ddd", [row("d"), row("e"), row("f")], [None] * 3))  # takes the chunk first
+    assert chunks.take(10, 1 << 20)[1].data.column("after").field("k").to_pylist() == ["x"]
+    chunks, orders = opened()
+    chunks.touch(batch_of("dddd", [row(key) for key in "abcd"], [None] * 4))
+    assert not chunks.is_watching
+    assert chunks.trouble.startswith("more than 3 rows changed while a chunk was read")
