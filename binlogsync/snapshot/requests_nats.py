@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -22,6 +23,8 @@ from binlogsync.snapshot.requests import (
     to_json,
 )
 
+log = logging.getLogger(__name__)
+
 Result = TypeVar("Result")
 
 
@@ -40,6 +43,7 @@ class NatsSnapshotRequests(SnapshotRequests):
         self._bucket = KeyValueBucket(self._connection, f"{stream}_snapshots", stream=stream)
         self._lock = threading.Lock()
         self._opened = self._closed = False
+        self._unreadable: set[tuple[str, int]] = set()
         self._listed: tuple[tuple[object, ...], list[StoredSnapshot]] | None = None
 
     def create(self, request: SnapshotRequest) -> StoredSnapshot:
@@ -100,8 +104,19 @@ class NatsSnapshotRequests(SnapshotRequests):
         return self._listed[1]
 
     def _read_all(self) -> builtins.list[StoredSnapshot]:
-        entries = (self._bucket.get(key) for key in self._bucket.items("*"))
-        return [from_json(*entry) for entry in entries if entry is not None]
+        """All requests that can be read; there is one warning about each other record."""
+        found = []
+        for key in self._bucket.items("*"):
+            entry = self._bucket.get(key)
+            if entry is None:
+                continue
+            try:
+                found.append(from_json(*entry))
+            except StoreError as error:
+                if (key, entry[1]) not in self._unreadable:
+                    self._unreadable.add((key, entry[1]))
+                    log.warning("bucket %s, key %s: %s; it is left out", self._bucket.name, key, error)
+        return found
 
     def _call(self, work: Callable[[], Result]) -> Result:
         if self._closed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -50,10 +51,27 @@ def test_problems_of_the_bucket_are_errors_that_say_so(nats_server: NATSServer) 
     with NatsConnection(options, "test") as connection:
         KeyValueBucket(connection, f"{stream_name(source)}_snapshots").put("x", b'{"request": 1}')
     with pytest.raises(StoreError, match="cannot be read .*update binlogsync"):
-        requests.list()
+        requests.load("x")
     requests.close()
     with pytest.raises(StoreError, match="are closed"):
         requests.list()
+
+
+def test_a_record_that_cannot_be_read_is_left_out(nats_server: NATSServer, caplog: pytest.LogCaptureFixture) -> None:
+    source, options = f"requests{secrets.token_hex(4)}", NatsOptions(url=nats_server.url)
+    ask(nats_server.url, lambda js: js.add_stream(name=stream_name(source), subjects=[f"cdc.{source}.>"]))
+    with closing(NatsSnapshotRequests(options, source)) as requests:
+        requests.create(FULL)
+        with NatsConnection(options, "test") as connection:
+            bucket = KeyValueBucket(connection, f"{stream_name(source)}_snapshots")
+            for key, text in (("x", b'{"request": 1}'), ("y", b"\xff")):
+                bucket.put(key, text)
+        other = requests.create(new_request(["shop.*"]))
+        for _ in range(2):
+            assert [each.request.id for each in requests.list()] == [FULL.id, other.request.id]
+    warnings = [record.getMessage() for record in caplog.records if "is left out" in record.getMessage()]
+    starts = [f"bucket {stream_name(source)}_snapshots, key {key}: a snapshot request cannot be read" for key in "xy"]
+    assert [text.startswith(start) for text, start in zip(sorted(warnings), starts, strict=True)] == [True, True]
 
 
 def test_a_server_that_is_not_there_is_an_error_that_says_so() -> None:
