@@ -22,10 +22,11 @@ import math
 from dataclasses import replace
 
 from binlogsync.binlog.decoded_range import DecodedRange
+from binlogsync.change import SchemaChange
 from binlogsync.codec.snapshot_state import FIRST_ORDINAL, LAST_ORDINAL, SnapshotState
 from binlogsync.flush import Flush, SnapshotProgress
-from binlogsync.position import BinlogPosition, Checkpoint
-from binlogsync.position_order import compare
+from binlogsync.position import Checkpoint
+from binlogsync.position_order import PositionOrder, compare
 from binlogsync.tail.snapshot_counts import SnapshotCounts
 from binlogsync.tail.snapshot_pace import SnapshotPace
 from binlogsync.tail.snapshot_reader import SnapshotReader
@@ -56,7 +57,7 @@ class IncrementalSnapshot:
         self._pace = pace
         self._state = state
         self._held = held
-        self._ended_at = held.position if state is not None and state.done and held is not None else None
+        self._ended_at = held if state is not None and state.done else None
         self._current: CurrentSnapshot | None = None
         self._over: str | None = None  # id of the last request that was reported as over
         self._counts: SnapshotCounts | None = None  # of the current request
@@ -87,13 +88,24 @@ class IncrementalSnapshot:
         if state is None or state.done:
             return
         for statement in decoded.schema_changes:
-            if state.name in statement.tables:
+            if state.name in statement.tables and not self._is_held(statement, decoded.checkpoint):
                 self._alter(statement.kind)
         if self._chunks is None or not self._chunks.is_watching:
             return
         for batch in decoded.batches:
             if (batch.schema.database, batch.schema.table) == state.name and batch.ddl is None:
                 self._chunks.touch(batch)
+
+    def _is_held(self, statement: SchemaChange, end: Checkpoint) -> bool:
+        """True for a statement before the stored progress, which is read again; `end` is the end of its range."""
+        held = self._held
+        if held is None:
+            return False
+        if held.server_uuid == end.server_uuid:
+            return compare(statement.position, held.position).is_at_or_before
+        if statement.gtid is not None and held.gtids is not None:
+            return held.gtids.has(statement.gtid)
+        return compare(end, held).is_at_or_before
 
     def _alter(self, kind: str) -> None:
         if self._chunks is not None:
@@ -111,15 +123,20 @@ class IncrementalSnapshot:
 
     # Progress
 
-    def progress_at(self, position: BinlogPosition) -> SnapshotProgress | None:
-        """What a flush up to this position stores; None if there is nothing to store."""
+    def progress_at(self, at: Checkpoint) -> SnapshotProgress | None:
+        """What a flush up to this checkpoint stores; None if there is nothing to store."""
         if self._state is None:
             return None
-        if self._state.done and position != self._ended_at and self._is_reported:
+        if self._state.done and self._has_left_end(at) and self._is_reported:
             self._state = self._ended_at = None
             self._allow_next()
             return None
         return SnapshotProgress(self._state.to_text())
+
+    def _has_left_end(self, at: Checkpoint) -> bool:
+        """True after the position of the last rows: only there may ordinals begin again."""
+        ended_at = self._ended_at
+        return ended_at is None or compare(at.at_boundary(), ended_at.at_boundary()) is PositionOrder.AFTER
 
     @property
     def _is_reported(self) -> bool:
@@ -128,9 +145,11 @@ class IncrementalSnapshot:
         return self._watch.is_known and (current is None or self._state is None or current.request.id != self._state.id)
 
     def _allow_next(self) -> None:
-        """Tell which ordinal the next request begins with, unless one is carried out."""
+        """Tell which ordinal the next request begins with, unless one is carried out, or the stream has passed here."""
         state = self._state
-        if state is None:
+        if self._held is not None:
+            self._watch.next_ordinal = None
+        elif state is None:
             self._watch.next_ordinal = FIRST_ORDINAL
         else:
             self._watch.next_ordinal = state.ordinal if state.done else None
@@ -154,8 +173,9 @@ class IncrementalSnapshot:
 
     def has_rows(self, reached: Checkpoint, now_s: float) -> bool:
         """Whether rows are due at this transaction boundary, at which everything was observed. Orders further ones."""
+        has_passed = self._has_passed(reached)
         self._follow_requests(reached)
-        if self._counts is None or self._current is None or self._current.is_paused or not self._has_passed(reached):
+        if self._counts is None or self._current is None or self._current.is_paused or not has_passed:
             return False
         assert self._state is not None
         if self._chunks is not None:
@@ -191,6 +211,7 @@ class IncrementalSnapshot:
         """False while the stream has changes after the place that is read."""
         if self._held is not None and compare(reached, self._held).is_at_or_after:
             self._held = None
+            self._allow_next()
         return self._held is None
 
     def _read_on(self, chunks: TableChunks, reached: Checkpoint, now_s: float) -> None:
@@ -280,5 +301,5 @@ class IncrementalSnapshot:
     def _mark_done(self, reached: Checkpoint) -> None:
         """No row follows."""
         assert self._state is not None
-        self._state, self._ended_at = replace(self._state, done=True), reached.position
+        self._state, self._ended_at = replace(self._state, done=True), self._held or reached
         self._allow_next()

@@ -303,7 +303,7 @@ class Session:
             flush = self._complete(flush)
             if self._snapshot is not None:
                 self._snapshot.observe_flush(flush)
-                flush = replace(flush, snapshot=self._snapshot.progress_at(flush.checkpoint.position))
+                flush = replace(flush, snapshot=self._snapshot.progress_at(flush.checkpoint))
             self._put(flush, pending, fanout)
 
     def _confirm_log(self) -> None:
