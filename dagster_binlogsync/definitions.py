@@ -27,6 +27,7 @@ from dagster_binlogsync.consumers_asset import (
     build_continuous_job,
 )
 from dagster_binlogsync.discovery import ConsumerDefinitions, collect_definitions, find_definitions, find_uncaptured
+from dagster_binlogsync.mirror_patterns import StoredLists
 from dagster_binlogsync.operations.decisions import build_acknowledge_job, build_skip_job
 from dagster_binlogsync.operations.removal import build_remove_job
 from dagster_binlogsync.operations.rewinds import build_rewind_job
@@ -106,6 +107,7 @@ def assemble_definitions(
     schedules: Sequence[dg.ScheduleDefinition] = (),
     replay_assets: bool = True,
     execute: RunConsumers = run_consumers,
+    lists: StoredLists | None = None,
 ) -> dg.Definitions:
     """Build the definitions of sources and consumers.
 
@@ -118,6 +120,7 @@ def assemble_definitions(
         sensors, schedules: those of the deployment.
         replay_assets: whether each table has a replay asset.
         execute: consumes the selected tables in a run.
+        lists: where the lists of tables are; None for the folder of the options.
 
     Raises ConfigError for a consumer of a source that is not in `sources`.
     """
@@ -138,7 +141,8 @@ def assemble_definitions(
         jobs += [build_verify_job(source, verifying)] if verifying else []
         jobs.append(build_check_job(source, [*parts.checks, *verifying]))
         if patterns and options.table_lists:
-            checks.append(build_tables_check(source, patterns, tables, Path(options.table_lists)))
+            stored = lists or StoredLists(Path(options.table_lists))
+            checks.append(build_tables_check(source, patterns, tables, stored))
         if tables:
             uncaptured = find_uncaptured(tables, options)
             assets.append(build_consumers_asset(source, keys, tables, consumers.code, uncaptured, execute))
@@ -163,6 +167,7 @@ def build_source_sensors(
     continuous: ContinuousConfig | None = None,
     *,
     running: bool,
+    lists: StoredLists | None = None,
 ) -> list[dg.SensorDefinition]:
     """All sensors of a source: they keep its tail alive, start its consumers, and register bookmarks and tables."""
     sensors = build_tail_sensors(source, keys, running=running)
@@ -182,8 +187,8 @@ def build_source_sensors(
             )
         )
     if patterns and options.table_lists:
-        folder = Path(options.table_lists)
-        sensors.append(build_tables_sensor(source, patterns, tables, folder, running=running))
+        stored = lists or StoredLists(Path(options.table_lists))
+        sensors.append(build_tables_sensor(source, patterns, tables, stored, running=running))
     return sensors
 
 

@@ -119,6 +119,30 @@ def flatten_tables(values: Iterable[TableAsset | MirrorPattern]) -> tuple[TableA
 
 
 @dataclass(frozen=True, slots=True)
+class StoredLists:
+    """Where the list of the tables of a source is stored.
+
+    Attributes:
+        folder: the folder of the lists that tails write.
+        state: the list that is stored with the definitions, as the state of a component; None if there is none.
+        refresh: the command that reads the list from the server.
+    """
+
+    folder: Path
+    state: TableList | None = None
+    refresh: str = "binlogsync tables --refresh"
+
+    def load(self, source: str) -> TableList | None:
+        """The newer of the two lists; None if there is none yet. Raises ConfigError if one cannot be read."""
+        stored, state = load_table_list(self.folder, source), self.state
+        return state if state is not None and (stored is None or state.read_at > stored.read_at) else stored
+
+    def explain_missing(self) -> str:
+        """What to do if there is no list."""
+        return f"There is no list of tables yet: the tail writes it, and so does {self.refresh}."
+
+
+@dataclass(frozen=True, slots=True)
 class LoadedTables:
     """How many tables match the patterns of a source, and which of them await a Reload of the definitions."""
 
@@ -133,10 +157,10 @@ class LoadedTables:
 
 
 def compare_tables(
-    folder: Path, source: str, patterns: Sequence[MirrorPattern], tables: Iterable[TableAsset]
+    lists: StoredLists, source: str, patterns: Sequence[MirrorPattern], tables: Iterable[TableAsset]
 ) -> LoadedTables | None:
     """Compare the stored list with the loaded tables; None if there is no list yet. Raises ConfigError."""
-    listed = load_table_list(folder, source)
+    listed = lists.load(source)
     if listed is None:
         return None
     matched = frozenset[tuple[str, str]]().union(*(pattern.find_matching(listed) for pattern in patterns))

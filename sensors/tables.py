@@ -6,6 +6,7 @@ from pathlib import Path
 import dagster as dg
 
 from dagster_binlogsync.discovery import ConsumerDefinitions
+from dagster_binlogsync.mirror_patterns import StoredLists
 from dagster_binlogsync.sensors.tables import build_tables_sensor
 from dagster_binlogsync.tail.job import TailConfig
 
@@ -14,9 +15,9 @@ def build_tables_sensors(
     sources: Iterable[str], consumers: ConsumerDefinitions, options: TailConfig, *, running: bool
 ) -> list[dg.SensorDefinition]:
     """The sensor `tables_<source>` of each source that has patterns of mirrors."""
-    folder = Path(options.table_lists)
+    lists = StoredLists(Path(options.table_lists))
     return [
-        build_tables_sensor(source, patterns, consumers.of(source), folder, running=running)
+        build_tables_sensor(source, patterns, consumers.of(source), lists, running=running)
         for source in sources
         if (patterns := consumers.patterns_of(source)) and options.table_lists
     ]

@@ -26,7 +26,7 @@ from pydantic import BaseModel
 from binlogsync.codec.subjects import check_source
 from binlogsync.errors import ConfigError
 from binlogsync.mysql.table_list import read_table_list
-from binlogsync.table_list import TableList, load_table_list, parse_table_list, save_table_list
+from binlogsync.table_list import TableList, parse_table_list, save_table_list
 from dagster_binlogsync.checks.hourly import build_check_schedule
 from dagster_binlogsync.component.connections import (
     MySQLConnection,
@@ -43,7 +43,7 @@ from dagster_binlogsync.consume.spec import ConsumerSpec
 from dagster_binlogsync.definitions import assemble_definitions, build_source_sensors
 from dagster_binlogsync.discovery import collect_definitions
 from dagster_binlogsync.keys import TableName
-from dagster_binlogsync.mirror_patterns import MirrorPattern
+from dagster_binlogsync.mirror_patterns import MirrorPattern, StoredLists
 from dagster_binlogsync.resource_keys import ResourceKeys, SourceResources
 from dagster_binlogsync.resources.audit import AuditLog
 from dagster_binlogsync.resources.warehouse import Warehouse
@@ -57,6 +57,9 @@ Translation = Annotated[
         template_vars_for_translation_fn=lambda props: {"table": props.name, "props": props}
     ),
 ]
+
+
+REFRESH = "dg utils refresh-defs-state"
 
 
 @dg.scaffold_with(BinlogSyncScaffolder)
@@ -171,7 +174,8 @@ class BinlogSyncComponent(StateBackedComponent, dg.Resolvable):
     def build_defs_from_state(self, context: dg.ComponentLoadContext, state_path: Path | None) -> dg.Definitions:
         """The definitions with the tables of the newer of the two lists. Raises ConfigError."""
         options, running = self._tail_config(), self.sensors == "running"
-        consumers = collect_definitions(self._consumers(self.find_list(state_path)))
+        lists = self.find_lists(state_path)
+        consumers = collect_definitions(self._consumers(lists.load(self.source)))
         continuous = ContinuousConfig(shift_s=options.shift_s) if self.consume == "continuous" else None
         return assemble_definitions(
             {self.source: self.keys},
@@ -179,10 +183,13 @@ class BinlogSyncComponent(StateBackedComponent, dg.Resolvable):
             options,
             resources=self.build_resources(),
             continuous=continuous,
-            sensors=build_source_sensors(self.source, consumers, options, self.keys, continuous, running=running),
+            sensors=build_source_sensors(
+                self.source, consumers, options, self.keys, continuous, running=running, lists=lists
+            ),
             schedules=[build_check_schedule(self.source, running=running)],
             replay_assets=self.replay_assets,
             execute=self.execute,
+            lists=lists,
         )
 
     def write_state_to_path(self, state_path: Path) -> None:
@@ -218,13 +225,12 @@ class BinlogSyncComponent(StateBackedComponent, dg.Resolvable):
             else:
                 yield entry.build_mirror(TableName.parse(entry.table, self.source), tables, translator, limits)
 
-    def find_list(self, state_path: Path | None) -> TableList | None:
-        """The list of tables: that of the tail or of the state, whichever is newer. Raises ConfigError."""
-        stored = load_table_list(self._lists(), self.source)
+    def find_lists(self, state_path: Path | None) -> StoredLists:
+        """The list of tables of the tail, and that of the state. Raises ConfigError."""
         if state_path is None:
-            return stored
+            return StoredLists(self._lists(), refresh=REFRESH)
         state = parse_table_list(state_path.read_text(encoding="utf-8"), f"the state of {self.source}")
-        return state if stored is None or state.read_at > stored.read_at else stored
+        return StoredLists(self._lists(), state, REFRESH)
 
     def _lists(self) -> Path:
         return self.folder / self.table_lists

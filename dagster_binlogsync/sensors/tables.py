@@ -1,33 +1,31 @@
 """The sensor `tables_<source>`: counts the tables that match patterns of mirrors and await a Reload of the definitions.
 
-It reads only the list of tables, a file, and reports a change as an observation of the binlog asset and as its check
+It reads only stored lists of tables, and reports a change as an observation of the binlog asset and as its check
 `tables_loaded`.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import dagster as dg
 
 from binlogsync.escaping import markdown
 from dagster_binlogsync.keys import binlog_key, safe_part
-from dagster_binlogsync.mirror_patterns import LoadedTables, MirrorPattern, compare_tables
+from dagster_binlogsync.mirror_patterns import LoadedTables, MirrorPattern, StoredLists, compare_tables
 from dagster_binlogsync.table_asset import TableAsset
 
 CHECK = "tables_loaded"
-NO_LIST = "There is no list of tables yet: the tail writes it, and so does binlogsync tables --refresh."
 
 
 def build_tables_sensor(
     source: str,
     patterns: Sequence[MirrorPattern],
     tables: Sequence[TableAsset],
-    folder: Path,
+    lists: StoredLists,
     *,
     running: bool = False,
     interval_s: int = 30,
 ) -> dg.SensorDefinition:
-    """The sensor `tables_<source>`. `running` is its default status; `folder` has the lists of tables."""
+    """The sensor `tables_<source>`. `running` is its default status; `lists` is where the list of tables is."""
 
     @dg.sensor(
         name=f"tables_{safe_part(source)}",
@@ -36,11 +34,11 @@ def build_tables_sensor(
         description=f"Counts the tables of {source} that match a pattern and await a Reload of the definitions.",
     )
     def _count(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        found = compare_tables(folder, source, patterns, tables)
-        text = NO_LIST if found is None else str(found)
+        found = compare_tables(lists, source, patterns, tables)
+        text = lists.explain_missing() if found is None else str(found)
         if context.cursor == text:
             return dg.SkipReason(text)
-        result = tables_loaded(source, found)
+        result = tables_loaded(source, found, text)
         evaluation = dg.AssetCheckEvaluation(
             asset_key=binlog_key(source),
             check_name=CHECK,
@@ -56,7 +54,7 @@ def build_tables_sensor(
 
 
 def build_tables_check(
-    source: str, patterns: Sequence[MirrorPattern], tables: Sequence[TableAsset], folder: Path
+    source: str, patterns: Sequence[MirrorPattern], tables: Sequence[TableAsset], lists: StoredLists
 ) -> dg.AssetChecksDefinition:
     """The check `tables_loaded` of the binlog asset of the source."""
 
@@ -66,18 +64,19 @@ def build_tables_check(
         description="All tables that match the patterns of mirrors are loaded as assets.",
     )
     def _loaded() -> dg.AssetCheckResult:
-        return tables_loaded(source, compare_tables(folder, source, patterns, tables))
+        found = compare_tables(lists, source, patterns, tables)
+        return tables_loaded(source, found, lists.explain_missing() if found is None else str(found))
 
     return _loaded
 
 
-def tables_loaded(source: str, found: LoadedTables | None) -> dg.AssetCheckResult:
+def tables_loaded(source: str, found: LoadedTables | None, text: str) -> dg.AssetCheckResult:
     """Warns if tables await a Reload, or there is no list of tables."""
     return dg.AssetCheckResult(
         passed=found is not None and not found.awaiting,
         check_name=CHECK,
         asset_key=binlog_key(source),
         severity=dg.AssetCheckSeverity.WARN,
-        description=markdown(NO_LIST if found is None else str(found)),
+        description=markdown(text),
         metadata={"tables_matched": found.matched, "tables_awaiting_reload": len(found.awaiting)} if found else {},
     )

@@ -176,7 +176,7 @@ def test_the_newer_of_list_and_state_counts(tmp_path: Path) -> None:
         write_list(tmp_path / ".binlogsync" / "tables", datetime(2026, 1, of_tail, tzinfo=UTC), f"tail{of_tail}")
         tables = (ListedTable("shop", f"state{of_state}"),)
         state.write_text(TableList("main", datetime(2026, 1, of_state, tzinfo=UTC), tables).to_json())
-        found = component.find_list(state)
+        found = component.find_lists(state).load("main")
         assert found is not None
         assert found.read_at.day == day
 
@@ -294,3 +294,28 @@ def test_the_model_of_a_handler_is_that_of_its_annotation() -> None:
 def test_errors_are_of_the_library() -> None:
     with pytest.raises(ConfigError):
         BinlogSyncComponent(source="Not a name", mysql=MySQLConnection())
+
+
+def test_tables_of_the_state_are_loaded_without_a_list_of_the_tail(tmp_path: Path) -> None:
+    component = BinlogSyncComponent(
+        source="main", mysql=MySQLConnection(host="db"), tables=[TableEntry(table="shop.*")], sensors="running"
+    )
+    component.folder, state = tmp_path, tmp_path / "state"
+
+    def look(state_path: Path | None) -> dg.AssetCheckEvaluation:
+        defs = component.build_defs_from_state(ComponentTree.for_test().load_context, state_path)
+        with dg.build_sensor_context() as context:
+            [check, _] = defs.resolve_sensor_def("tables_main").evaluate_tick(context).asset_events
+        assert isinstance(check, dg.AssetCheckEvaluation)
+        return check
+
+    without = look(None)
+    assert not without.passed
+    assert "dg utils refresh-defs-state" in str(without.description)
+    tables = TableList("main", datetime(2026, 1, 2, tzinfo=UTC), (ListedTable("shop", "orders"),))
+    state.write_text(tables.to_json())
+    found = look(state)
+    assert found.passed
+    assert found.metadata["tables_matched"].value == 1
+    write_list(tmp_path / ".binlogsync" / "tables", datetime(2026, 1, 1, tzinfo=UTC), "older")
+    assert look(state).passed

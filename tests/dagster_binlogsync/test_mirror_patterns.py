@@ -13,7 +13,7 @@ from binlogsync.table_list import ListedColumn, ListedTable, TableList, save_tab
 from dagster_binlogsync import BinlogsyncTableProps, BinlogsyncTranslator, mirror, mirrors
 from dagster_binlogsync.discovery import collect_definitions
 from dagster_binlogsync.keys import binlog_key
-from dagster_binlogsync.mirror_patterns import compare_tables
+from dagster_binlogsync.mirror_patterns import StoredLists, compare_tables
 from dagster_binlogsync.sensors.tables import build_tables_check, build_tables_sensor
 
 COLUMNS = (
@@ -103,7 +103,7 @@ def test_a_translator_chooses_key_group_and_owners() -> None:
 
 def test_tables_that_are_created_later_await_a_reload(lists: Path) -> None:
     pattern = mirrors("shop.*", exclude="shop.tmp_*")
-    sensor = build_tables_sensor("main", [pattern], pattern.tables, lists)
+    sensor = build_tables_sensor("main", [pattern], pattern.tables, StoredLists(lists))
 
     def tick(cursor: str | None) -> tuple[dg.SensorResult, str | None]:
         with dg.build_sensor_context(cursor=cursor) as context:
@@ -124,12 +124,14 @@ def test_tables_that_are_created_later_await_a_reload(lists: Path) -> None:
     assert not check.passed
     assert check.metadata["tables_awaiting_reload"].value == 1
     assert "shop.items" in str(check.description)
-    assert compare_tables(lists, "main", [pattern], mirrors("shop.*")) is not None
-    assert build_tables_check("main", [pattern], pattern.tables, lists).check_keys == {check.asset_check_key}
+    assert compare_tables(StoredLists(lists), "main", [pattern], mirrors("shop.*")) is not None
+    assert build_tables_check("main", [pattern], pattern.tables, StoredLists(lists)).check_keys == {
+        check.asset_check_key
+    }
 
 
 def test_without_a_list_the_check_says_who_writes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BINLOGSYNC_TABLE_LISTS", str(tmp_path))
     pattern = mirrors("shop.*")
     assert pattern.tables == ()
-    assert compare_tables(tmp_path, "main", [pattern], ()) is None
+    assert compare_tables(StoredLists(tmp_path), "main", [pattern], ()) is None
