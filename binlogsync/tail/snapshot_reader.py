@@ -19,7 +19,7 @@ from typing import TypeAlias
 
 from binlogsync.errors import BinlogSyncError, SourceError
 from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch
-from binlogsync.mysql.table_errors import DENIED, INVALID, MISSING
+from binlogsync.mysql.table_errors import DENIED, INVALID, MISSING, is_outage
 from binlogsync.position import Checkpoint
 from binlogsync.snapshot.chunks import ChunkReader
 from binlogsync.snapshot.throttle import LoadLimits, Throttle
@@ -36,8 +36,6 @@ _COLLATIONS = (
 )
 _REFUSED = DENIED | INVALID
 _NO_LIMITS = LoadLimits(threads_running=None)
-_LOST = range(2000, 3000)
-"""Numbers of errors of the connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +170,7 @@ class SnapshotReader:
             return self._read(order) if order.table is None else self._open(order.table, order.condition)
         except (BinlogSyncError, UnknownKeyError) as error:
             self._close_reader()
-            code = error_code(error)
-            is_lost = isinstance(error, SourceError) and (code == 0 or code in _LOST)
-            return ReadFailure(str(error), is_final=code in _REFUSED, is_outage=is_lost)
+            return ReadFailure(str(error), is_final=error_code(error) in _REFUSED, is_outage=is_outage(error))
         except Exception as error:  # the tail goes on without the snapshot
             log.exception("%s: a chunk of a snapshot could not be read", self._config.source)
             self._close_reader()

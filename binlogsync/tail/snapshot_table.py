@@ -46,7 +46,7 @@ class TableChunks:
         self._condition = condition
         self._order: int | None = None  # number of the order that is carried out
         self._windows: deque[Window] = deque()
-        self._failures = self._discards = 0
+        self._failures = self._outages = self._discards = 0
         self._pauses = 0  # the next order waits for so many failures or discards in a row
         self._is_read = False
 
@@ -107,7 +107,7 @@ class TableChunks:
                 self.opened = found
             elif isinstance(found, KeyedChunk):
                 self._windows[-1].fill(found)
-                self._failures = 0
+                self._failures = self._outages = 0
                 if self._discards <= _PATIENCE:
                     self.trouble = ""
             else:
@@ -116,11 +116,14 @@ class TableChunks:
     def _failed(self, failure: ReadFailure) -> None:
         self.discard()
         self.opened = None
-        self._failures += 1
-        if failure.is_final or (self._failures >= _TRIES and not failure.is_outage):
+        if failure.is_outage:
+            self._outages += 1
+        else:
+            self._failures += 1
+        if failure.is_final or self._failures >= _TRIES:
             self.failure = failure.error
         else:
-            self._pauses = max(self._pauses, self._failures)
+            self._pauses = max(self._pauses, self._failures + self._outages)
             self.trouble = failure.error
             log.info("%s: a chunk of a snapshot: %s; reading it again", ".".join(self.name), failure.error)
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import cast
 
+import pymysql
 import pytest
 
+from binlogsync.errors import SourceError
+from binlogsync.mysql.table_errors import is_outage
 from binlogsync.position import Checkpoint
 from binlogsync.tail import snapshot_table
 from binlogsync.tail.snapshot_reader import OpenedTable, ReadFailure, ReadResult, SnapshotReader
@@ -117,3 +120,37 @@ def test_the_keys_that_are_noted_are_limited(monkeypatch: pytest.MonkeyPatch) ->
     chunks.touch(batch_of("dddd", [row(key) for key in "abcd"], [None] * 4))
     assert not chunks.is_watching
     assert chunks.trouble.startswith("more than 3 rows changed while a chunk was read")
+
+
+def test_outages_do_not_count_as_tries() -> None:
+    chunks, orders = opened()
+
+    def fail(*, is_outage: bool) -> None:
+        orders.answer(ReadFailure("because", is_final=False, is_outage=is_outage))
+        chunks.take_results()
+        chunks.give_order(AT, (), chunks.retry_s + 100)
+        chunks.give_order(AT, (), chunks.retry_s)
+
+    for passes in [True] * 20 + [False] * 5 + [True] * 20:
+        fail(is_outage=passes)
+    assert chunks.failure is None
+    assert chunks.trouble == "because"
+    fail(is_outage=False)
+    assert chunks.failure == "because"
+
+
+@pytest.mark.parametrize(
+    ("cause", "expected"),
+    [
+        (None, False),
+        (ValueError("a row"), False),
+        (ConnectionRefusedError(), True),
+        (pymysql.InterfaceError(0, ""), True),
+        *[(pymysql.OperationalError(code, "x"), True) for code in (1040, 1053, 1226, 1317, 2013, 3024)],
+        (pymysql.OperationalError(1205, "x"), False),
+    ],
+)
+def test_what_passes_by_itself_is_an_outage(cause: Exception | None, expected: bool) -> None:
+    error = SourceError("the source")
+    error.__cause__ = cause
+    assert is_outage(error) is expected
