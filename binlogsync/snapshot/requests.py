@@ -14,7 +14,7 @@ import secrets
 import time
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
@@ -23,7 +23,7 @@ from binlogsync.errors import ConfigError, StoreError, excerpt
 from binlogsync.filters import TableFilter
 
 SnapshotState: TypeAlias = Literal["waiting", "running", "paused", "cancelled", "done", "failed"]
-TableState: TypeAlias = Literal["waiting", "running", "done", "failed"]
+TableState: TypeAlias = Literal["waiting", "running", "done", "failed", "cancelled"]
 
 ENDED: frozenset[SnapshotState] = frozenset({"cancelled", "done", "failed"})
 """States that never change again."""
@@ -107,6 +107,13 @@ class SnapshotStatus:
     def rows(self) -> int:
         """Rows published of all tables."""
         return sum(table.rows for table in self.tables)
+
+
+def cancelled_tables(tables: Sequence[TableStatus]) -> tuple[TableStatus, ...]:
+    """The tables of a request that was cancelled, once nothing more is published for it."""
+    return tuple(
+        table if table.state in ("done", "failed") else replace(table, state="cancelled", error="") for table in tables
+    )
 
 
 class StoredSnapshot(NamedTuple):

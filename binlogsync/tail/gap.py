@@ -71,8 +71,8 @@ def accept_gap(
     """Move each lost checkpoint to the first readable position. Returns the gaps, empty if none was needed.
 
     `terms` are (reason, where to resume: "oldest", "now", ...); `save` saves the checkpoint if no sink has one, and
-    `before` is called before a gap is stored. The sinks are open, and must be opened again afterwards. Raises
-    SinkError, SourceError, PositionError, StoreError.
+    `before` is called before a gap is stored in a sink that takes snapshots. The sinks are open, and must be opened
+    again afterwards. Raises SinkError, SourceError, PositionError, StoreError.
     """
     reason, where = terms
     source, captured = config.source, captured.folded(info.fold)
@@ -83,7 +83,8 @@ def accept_gap(
         if missing is None:
             continue
         gap = Gap(reason, missing, checkpoint, _find_resumption(config, info, checkpoint, where))
-        before()
+        if sink is not None and sink.takes_snapshots:
+            before()
         if sink is not None and sink.feeds_consumers:
             for flush in _flushes_of_tables(source, info, gap, captured_tables(config, captured, info.fold, sink)):
                 sink.write(flush)

@@ -61,6 +61,7 @@ class IncrementalSnapshot:
         self._current: CurrentSnapshot | None = None
         self._over: str | None = None  # id of the last request that was reported as over
         self._counts: SnapshotCounts | None = None  # of the current request
+        self._ending: SnapshotCounts | None = None  # of a cancelled request, until its last rows are stored
         self._chunks: TableChunks | None = None  # of the current table
         self._allow_next()
 
@@ -147,7 +148,7 @@ class IncrementalSnapshot:
     def _allow_next(self) -> None:
         """Tell which ordinal the next request begins with, unless one is carried out, or the stream has passed here."""
         state = self._state
-        if self._held is not None:
+        if self._held is not None or self._ending is not None:
             self._watch.next_ordinal = None
         elif state is None:
             self._watch.next_ordinal = FIRST_ORDINAL
@@ -157,6 +158,10 @@ class IncrementalSnapshot:
     def stored(self, flush: Flush, now_s: float) -> None:
         """The stream has stored this flush of rows."""
         self._pace.stored(flush.changes, now_s)
+        if self._ending is not None:
+            self._ending.stored()
+            self._end_cancelled()
+            return
         if self._counts is None:
             return
         self._counts.stored()
@@ -164,6 +169,13 @@ class IncrementalSnapshot:
             self._report_end(self._counts.report())
         elif self._counts.has_news(now_s):
             self._watch.report(self._counts.report())
+
+    def _end_cancelled(self) -> None:
+        """Send the last report of a cancelled request, once its rows are stored."""
+        if self._ending is not None and not self._ending.is_waiting:
+            self._watch.report(self._ending.cancelled())
+            self._ending = None
+            self._allow_next()
 
     def _report_end(self, report: SnapshotReport) -> None:
         self._over, self._current, self._counts, self._chunks = report.id, None, None, None
@@ -266,8 +278,11 @@ class IncrementalSnapshot:
         current, state = self._watch.current, self._state
         if state is not None and not state.done and (current is None or current.request.id != state.id):
             log.info("snapshot %s was cancelled", state.id)
+            self._ending, self._counts, self._chunks = self._counts, None, None
             self._mark_done(reached)
-            self._counts = self._chunks = None
+            if self._ending is None:
+                self._watch.report(SnapshotReport(state.id, "cancelled", ()))
+            self._end_cancelled()
         if current is None or current.request.id == self._over:
             self._current = None
         elif self._current is not None and self._current.request.id == current.request.id:

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import replace
 
 from binlogsync.codec import snapshot_state
-from binlogsync.snapshot.requests import SnapshotState, TableStatus
+from binlogsync.snapshot.requests import SnapshotState, TableStatus, cancelled_tables
 from binlogsync.tail.snapshot_watch import CurrentSnapshot, SnapshotReport
 
 _REPORT_S = 0.5
@@ -91,6 +91,15 @@ class SnapshotCounts:
         failed = [table.error for table in self._tables if table.state == "failed"]
         ended: SnapshotState = "failed" if failed else "done"
         return SnapshotReport(self._id, ended if self._has_ended else "running", tuple(self._tables), "; ".join(failed))
+
+    @property
+    def is_waiting(self) -> bool:
+        """True while rows were sent that are not stored yet."""
+        return bool(self._sent)
+
+    def cancelled(self) -> SnapshotReport:
+        """The counts at the end of a request that was cancelled."""
+        return SnapshotReport(self._id, "cancelled", cancelled_tables(self._tables))
 
     def lost(self) -> SnapshotReport:
         """The request cannot go on, because its progress is not in the stream any more."""

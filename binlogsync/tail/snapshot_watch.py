@@ -21,6 +21,7 @@ from binlogsync.snapshot.requests import (
     SnapshotStatus,
     StoredSnapshot,
     TableStatus,
+    cancelled_tables,
 )
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,9 @@ class CurrentSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotReport:
-    """What the tail knows about a request: "running", "done" or "failed"; its tables; and what is wrong, or ""."""
+    """What the tail knows about a request: "running", "done", "failed" or "cancelled"; its tables, () if it does not
+    know them; and what is wrong, or "".
+    """
 
     id: str
     state: SnapshotState
@@ -140,6 +143,7 @@ class SnapshotWatch:
             stored = self._requests.list()
         if self._is_closing:
             return
+        self._end_cancelled(stored)
         before, self._current = self._current, self._choose(stored)
         is_new = not self._is_known
         self._is_known = True
@@ -160,7 +164,7 @@ class SnapshotWatch:
             record.status,
             state=record.status.state if is_kept else report.state,
             error=report.error,
-            tables=report.tables,
+            tables=report.tables or cancelled_tables(record.status.tables),
             updated_us=now_us,
             ended_us=now_us if is_over or record.status.has_ended else 0,
         )
@@ -170,6 +174,16 @@ class SnapshotWatch:
             if self._requests.load(report.id) is None:
                 return True  # it was deleted
             raise
+
+    def _end_cancelled(self, stored: Sequence[StoredSnapshot]) -> None:
+        """Store the end of requests that were cancelled, and of which the tail has nothing more to report."""
+        for each in stored:
+            status, now_us = each.status, time.time_ns() // 1000
+            is_own = each.request.id == self._own and self.next_ordinal is None
+            if status.state == "cancelled" and not status.ended_us and not is_own:
+                tables = cancelled_tables(status.tables)
+                ended = replace(status, tables=tables, updated_us=now_us, ended_us=now_us)
+                self._requests.update(each.request.id, each.revision, ended)
 
     def _choose(self, stored: Sequence[StoredSnapshot]) -> CurrentSnapshot | None:
         """The request that was begun, else the oldest that may begin."""

@@ -133,7 +133,7 @@ class _SnapshotReporter:
         is_due = stored.status.state == "running" and self._due.is_due()
         for (database, table), status in zip(stored.request.tables, stored.status.tables, strict=False):
             name = TableName(self._source, database, table)
-            is_new_end = status.state in ("done", "failed") and str(name) not in self._ended
+            is_new_end = status.state in ("done", "failed", "cancelled") and str(name) not in self._ended
             if not is_new_end and not (is_due and status.state == "running"):
                 continue
             progress = control.table_progress(stored, status)

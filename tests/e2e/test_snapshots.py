@@ -128,7 +128,10 @@ def test_pause_and_cancel(scenario: Snapshots) -> None:
         wait_until(lambda: scenario.status(cancelled).rows, 30, "rows to be published")
         scenario.set_state(cancelled, "cancelled")
         assert scenario.wait(scenario.request(), tail).rows == ROWS + 1
-        assert scenario.status(cancelled).state == "cancelled"
+        wait_until(lambda: scenario.status(cancelled).ended_us, 30, "the last report")
+    status = scenario.status(cancelled)
+    assert (status.state, status.tables[0].state) == ("cancelled", "cancelled")
+    assert len(scenario.published()) == scenario.status(id).rows + status.rows + ROWS + 1
     faults = scenario.check()
     assert not faults.sentences, faults
 

@@ -92,3 +92,15 @@ def test_no_request_begins_before_the_stored_checkpoint() -> None:
     assert requests.next_ordinal is None
     snapshot.has_rows(at(500), 0.0)
     assert requests.next_ordinal == FIRST_ORDINAL
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_cancelled_one_is_reported_at_its_end(is_known: bool) -> None:
+    snapshot, requests = snapshot_of(STATE, at(500), is_open=is_known)
+    snapshot.has_rows(at(500), 0.0)
+    requests.current = None
+    snapshot.has_rows(at(500), 0.0)
+    [report] = requests.reports
+    assert (report.id, report.state) == ("x1", "cancelled")
+    assert [(table.state, table.rows) for table in report.tables] == ([("cancelled", 7)] if is_known else [])
+    assert requests.next_ordinal == FIRST_ORDINAL + 7
