@@ -6,6 +6,7 @@ tests.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import tempfile
@@ -46,6 +47,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _SERVER_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("server")
+
+
+def pytest_collection_finish() -> None:
+    # Garbage collections then skip what the imported modules made, which stays for good.
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure() -> None:
