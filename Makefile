@@ -46,9 +46,13 @@ dev: $(INSTALLED) .dagster_home/dagster.yaml ## Dagster's UI with your own serve
 		exec $(VENV)/bin/dagster dev --port $(PORT) $(ARGS)
 
 .PHONY: test
-test: $(INSTALLED) servers kernels ## all tests, on real servers (ARGS="-k name"; WORKERS=0: sequentially)
+test: $(INSTALLED) servers kernels ## the tests, on real servers (ARGS="-k name"; WORKERS=0: sequentially)
 	@tests/browser/install.sh
-	@$(RUN) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(RUN) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not exhaustive" $(ARGS)
+
+.PHONY: test-exhaustive
+test-exhaustive: $(INSTALLED) servers kernels ## further servers, seeds and mutations, beside those of `make test`: about five minutes
+	@$(RUN) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder -m exhaustive $(ARGS)
 
 .PHONY: test-quick
 test-quick: $(INSTALLED) kernels ## the tests that require neither servers nor a browser: about a minute

@@ -72,6 +72,7 @@ def database(request: pytest.FixtureRequest) -> FreshDatabase:
     return found
 
 
+@pytest.mark.exhaustive
 def test_which_tables_are_reread(database: FreshDatabase, nats_server: NATSServer, tmp_path: Path) -> None:
     mariadb = isinstance(database.server, MariaDBServer)
     free = [*NEEDS_NO_READ, *(OF_MARIADB if mariadb else OF_MYSQL)]
@@ -106,6 +107,7 @@ EXCHANGES: list[tuple[str, Any]] = [
 ]
 
 
+@pytest.mark.exhaustive
 def test_both_tables_of_a_statement_about_partitions(
     database: FreshDatabase, nats_server: NATSServer, tmp_path: Path
 ) -> None:
@@ -128,6 +130,7 @@ def test_both_tables_of_a_statement_about_partitions(
             assert mirrors.rows(table) == server_rows(database.connection, table, mariadb=mariadb), table
 
 
+@pytest.mark.exhaustive
 def test_rows_that_come_as_a_file(database: FreshDatabase, nats_server: NATSServer, tmp_path: Path) -> None:
     folder = database.server.data_dir / database.name
     with mirrored_tables(database, nats_server.url, tmp_path) as mirrors:

@@ -29,7 +29,7 @@ from tests.e2e.tailing import config_of
 from tests.mysql.sources import run
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.usefixtures("small_chunks")]
+pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.usefixtures("small_chunks"), pytest.mark.exhaustive]
 LAG_S = 1.0
 
 

@@ -18,7 +18,7 @@ from tests.duck import query
 from tests.e2e.loads import Loads, TableWriters, create_table, loads
 from tests.e2e.mirrored_tables import mirror_table_rows
 
-pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.usefixtures("small_chunks")]
+pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.usefixtures("small_chunks"), pytest.mark.exhaustive]
 _COLUMNS = "a, b, v, note"
 _VERSIONS = [
     (0, MirrorOptions(history=True)),

@@ -140,6 +140,7 @@ def count_rows(warehouse: Path, database: str) -> int:
         return 0
 
 
+@pytest.mark.exhaustive
 def test_a_row_is_mirrored_in_a_project_of_a_user(
     project: OwnProject, mysql: FreshDatabase, nats_server: servers.NATSServer, tmp_path: Path
 ) -> None:

@@ -27,7 +27,7 @@ from tests.e2e.test_log_identity import LogIdentityScenario, backup, prepare, st
 from tests.mysql.sources import run
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.exhaustive]
 
 
 @dataclass

@@ -201,6 +201,7 @@ MUTATIONS: dict[str, tuple[object, str, Callable[..., Any]]] = {
 }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize("mutation", MUTATIONS)
 def test_without_a_part_of_the_merge_rows_are_wrong(
@@ -213,6 +214,7 @@ def test_without_a_part_of_the_merge_rows_are_wrong(
         assert _find_faults(mysql, nats_server.url)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_without_the_momentary_lock_rows_are_wrong(
     server_without_gtids: servers.MySQLServer, nats_server: NATSServer, monkeypatch: pytest.MonkeyPatch

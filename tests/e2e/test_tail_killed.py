@@ -154,6 +154,7 @@ def test_exactly_once_through_kills(
         assert_mirrored(mysql.server, path, mysql.name, table)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize("stream", [{"changes_per_message": 20}, {"format": "arrow"}], ids=["lines", "arrow"])
 def test_messages_of_many_changes_through_kills(

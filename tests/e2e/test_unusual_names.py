@@ -225,6 +225,7 @@ class TailedTables:
         return replayed(loaded, table)
 
 
+@pytest.mark.exhaustive
 def test_names_that_failed_in_the_past(mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path) -> None:
     TailedTables(mysql, nats_server, tmp_path).run(_SHARED)
     assert query(tmp_path / "warehouse.duckdb", "SELECT count(*) FROM warehouse.warehouse.orders") == [(5,)]
@@ -235,6 +236,7 @@ def have_distinct_names(drawn: Sequence[NamedTable]) -> bool:
     return len({table.name for table in drawn}) == len(drawn)
 
 
+@pytest.mark.exhaustive
 @given(drawn=st.lists(tables(), min_size=3, max_size=4).filter(have_distinct_names))
 @settings(
     max_examples=EXAMPLES,

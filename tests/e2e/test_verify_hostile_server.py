@@ -120,6 +120,7 @@ def scenario(
             yield scenario
 
 
+@pytest.mark.exhaustive
 def test_verify_and_doctor_do_not_depend_on_settings_of_the_server(
     scenario: HostileScenario, capsys: pytest.CaptureFixture[str]
 ) -> None:
