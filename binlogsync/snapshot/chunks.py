@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from types import TracebackType
@@ -37,6 +37,10 @@ SMALL_BYTES = 32 << 20
 """A table of so many rows and bytes is read in one view."""
 _FIRST_ROWS = 2_000
 _GROWTH = 8
+_COLLATIONS = (
+    "SELECT COLUMN_NAME AS name, COLLATION_NAME AS collation_name FROM INFORMATION_SCHEMA.COLUMNS "
+    "WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s"
+)
 _SIZE = (
     "SELECT TABLE_ROWS AS estimate, DATA_LENGTH AS bytes, AVG_ROW_LENGTH AS row_bytes FROM INFORMATION_SCHEMA.TABLES "
     "WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s"
@@ -80,6 +84,7 @@ class ChunkReader:
         description: of the table; None if it does not exist.
         key: by which it is read; None if it cannot be read in chunks.
         size: of the table.
+        engine: its storage engine, in lower case; "" if unknown.
         server: (server_uuid, server_id).
     """
 
@@ -102,6 +107,7 @@ class ChunkReader:
         self._start: Checkpoint | None = None
         self.key: ChunkKey | None = None
         self.size = TableSize(0, True)
+        self.engine = ""
 
     def __enter__(self) -> ChunkReader:
         self._connection = connect(self._config, read_timeout_s=READ_TIMEOUT_S)
@@ -128,7 +134,8 @@ class ChunkReader:
             if error_code(error) in DENIED:
                 raise explain_denied(error, self._config, self._name) from error
             raise
-        if find_engine(self._config, self._connection, self._name) in TRANSACTIONAL:
+        self.engine = find_engine(self._config, self._connection, self._name)
+        if self.engine in TRANSACTIONAL:
             self.key = find_chunk_key(self._config, self._connection, self.description.schema)
         self.size = self._measure()
 
@@ -136,6 +143,11 @@ class ChunkReader:
     def row_image(self) -> str:
         """The server's variable binlog_row_image."""
         return self._info.binlog_row_image
+
+    def collations(self) -> dict[str, str]:
+        """Collation of each column by its name; "None" for a column without one. Raises SourceError."""
+        rows = fetch(self._config, self._connection, _COLLATIONS, self._name)
+        return {str(row["name"]): str(row["collation_name"]) for row in rows}
 
     def describe(self) -> Description:
         """The table as it is defined now. Raises SourceError."""
@@ -182,7 +194,7 @@ class ChunkReader:
         origin = RowOrigin(self._start, self.server)
         clauses = self.key.clauses(after, self._limit, condition)
         batches, count, size, is_cut = [], 0, 0, False
-        with closing(self._rows(description, origin, clauses)) as rows:
+        with closing(read_batches(self._config, self._connection, description.schema, origin, clauses)) as rows:
             for batch in rows:
                 batches.append(batch)
                 count, size = count + len(batch), size + batch.nbytes
@@ -195,9 +207,6 @@ class ChunkReader:
         self._adapt(count, size)
         self._throttle.count(count, time.monotonic() - begun)
         return Chunk(batches, self.key.last_key(batches[-1]) if batches else tuple(after or ()), is_last, high)
-
-    def _rows(self, description: Description, origin: RowOrigin, clauses: str) -> Generator[ChangeBatch, None, None]:
-        yield from read_batches(self._config, self._connection, description.schema, origin, clauses)
 
     def _reconnect(self) -> None:
         """Replace the connection, which was closed before the last row of a result. Raises SourceError."""

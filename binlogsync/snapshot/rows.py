@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +32,7 @@ def read_batches(
     origin: RowOrigin,
     clauses: str = "",
     size: int = BATCH_ROWS,
-) -> Iterator[ChangeBatch]:
+) -> Generator[ChangeBatch, None, None]:
     """The rows of `SELECT <columns> FROM <table> <clauses>`, up to `size` at a time; see mysql/result_set."""
     first = 0
     for rows in read_rows(config, connection, schema, clauses, batch_rows=size):

@@ -234,7 +234,8 @@ class Fanout:
                     continue
                 if following is not None:
                     sink.prepare(following)
-                self._write(sink, merge_flushes(flushes if sink.takes_snapshots else _changes_of(flushes), reason))
+                written = flushes if sink.takes_snapshots else [each.without_snapshot_rows() for each in flushes]
+                self._write(sink, merge_flushes(written, reason))
                 self._finish_writing(queue, flushes, self._save)
             except BaseException as error:  # noqa: BLE001 - passed to the calling thread, which raises it
                 if not isinstance(error, BinlogSyncError):
@@ -300,11 +301,6 @@ class Fanout:
             self._bytes -= flush.nbytes
             self._finished.append((_rest(flush, self._had_all), everywhere))
             self._drained.notify_all()
-
-
-def _changes_of(flushes: Sequence[Flush]) -> list[Flush]:
-    """The flushes without the rows of snapshots."""
-    return [flush.without_snapshot_rows() for flush in flushes]
 
 
 def _oldest(checkpoints: Iterable[Checkpoint | None]) -> Checkpoint | None:

@@ -1,6 +1,6 @@
 """Merges the existing rows of tables into the stream: an incremental snapshot, one table after another, in chunks.
 
-    observe(decoded)          each stretch of changes, before it is flushed
+    observe(decoded)          each range of changes, before it is flushed
     has_rows(reached, now_s)  at a transaction boundary with everything observed: whether rows are due there
     take_rows(reached, now_s) these rows, after earlier changes were flushed
     progress_at(position)     progress, which each flush stores
@@ -227,7 +227,7 @@ class IncrementalSnapshot:
         return self._held is None
 
     def _read_on(self, chunks: TableChunks, reached: Checkpoint, now_s: float) -> None:
-        """Take what was read, order more, and go on with the next table after the last row."""
+        """Take what was read, order more, and continue with the next table after the last row."""
         assert self._state is not None
         assert self._counts is not None
         was_open = chunks.opened is not None
@@ -272,7 +272,7 @@ class IncrementalSnapshot:
     # Requests
 
     def _follow_requests(self, reached: Checkpoint) -> None:
-        """Begin the current request, go on with it, or end it."""
+        """Begin the current request, continue it, or end it."""
         if not self._watch.is_known:
             return
         current, state = self._watch.current, self._state
@@ -293,7 +293,7 @@ class IncrementalSnapshot:
             self._begin(current)
 
     def _begin(self, current: CurrentSnapshot) -> None:
-        """Begin a request, or go on with one whose progress is in the stream."""
+        """Begin a request, or continue one whose progress is in the stream."""
         state, request = self._state, current.request
         if state is not None and state.id == request.id:
             counts = SnapshotCounts(current, state)

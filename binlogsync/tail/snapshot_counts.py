@@ -102,7 +102,7 @@ class SnapshotCounts:
         return SnapshotReport(self._id, "cancelled", cancelled_tables(self._tables))
 
     def lost(self) -> SnapshotReport:
-        """The request cannot go on, because its progress is not in the stream any more."""
+        """The request cannot continue, because its progress is no longer in the stream."""
         error = (
             "the end of the stream has no progress of this snapshot any more, because a gap was accepted or the stream "
             "was emptied; request it again"

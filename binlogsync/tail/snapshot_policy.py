@@ -1,4 +1,4 @@
-"""Snapshots that the tail requests itself: of a stream that begins, or after a gap, as the setting says."""
+"""Snapshots that the tail requests itself: of a stream that begins, or after a gap, depending on the setting."""
 
 from __future__ import annotations
 

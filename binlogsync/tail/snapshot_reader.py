@@ -12,28 +12,24 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TypeAlias
 
 from binlogsync.errors import BinlogSyncError, SourceError
-from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch
+from binlogsync.mysql.config import MySQLConfig, error_code
 from binlogsync.mysql.table_errors import DENIED, INVALID, MISSING, is_outage
 from binlogsync.position import Checkpoint
 from binlogsync.snapshot.chunks import ChunkReader
 from binlogsync.snapshot.throttle import LoadLimits, Throttle
-from binlogsync.snapshot.view import TRANSACTIONAL, find_engine
+from binlogsync.snapshot.view import TRANSACTIONAL
 from binlogsync.snapshot.watermarks import ReadStoppedError
 from binlogsync.tail.snapshot_window import KeyedChunk, UnknownKeyError, number_rows
 
 log = logging.getLogger(__name__)
 
 TableName: TypeAlias = tuple[str, str]
-_COLLATIONS = (
-    "SELECT COLUMN_NAME AS name, COLLATION_NAME AS collation_name FROM INFORMATION_SCHEMA.COLUMNS "
-    "WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s"
-)
 _REFUSED = DENIED | INVALID
 _NO_LIMITS = LoadLimits(threads_running=None)
 
@@ -171,7 +167,7 @@ class SnapshotReader:
         except (BinlogSyncError, UnknownKeyError) as error:
             self._close_reader()
             return ReadFailure(str(error), is_final=error_code(error) in _REFUSED, is_outage=is_outage(error))
-        except Exception as error:  # the tail goes on without the snapshot
+        except Exception as error:  # the tail continues without the snapshot
             log.exception("%s: a chunk of a snapshot could not be read", self._config.source)
             self._close_reader()
             return ReadFailure(f"{type(error).__name__}: {error}", is_final=True)
@@ -191,36 +187,15 @@ class SnapshotReader:
                 return ReadFailure(f"{name} does not exist on {self._config.address}", is_final=True)
             raise
         if reader.key is None:
-            return ReadFailure(self._explain(table), is_final=True)
+            return ReadFailure(_explain_key(name, reader.engine), is_final=True)
         if reader.row_image != "FULL":
             return ReadFailure(explain_row_image(f"on {self._config.address}", reader.row_image), is_final=True)
         self._reader = reader
-        collations = self._collations(table)
+        collations = reader.collations()
         definition = [(column, collations.get(column.name)) for column in reader.key.columns]
         order = sha256(repr(definition).encode()).hexdigest()[:8]
         columns = tuple(column.name for column in reader.description.schema.columns)
         return OpenedTable(reader.key.names, order, reader.size.estimate, columns)
-
-    def _collations(self, table: TableName) -> dict[str, str]:
-        with closing(connect(self._config)) as connection:
-            rows = fetch(self._config, connection, _COLLATIONS, table)
-        return {str(row["name"]): str(row["collation_name"]) for row in rows}
-
-    def _explain(self, table: TableName) -> str:
-        """Why a table cannot be read in chunks."""
-        with closing(connect(self._config)) as connection:
-            engine = find_engine(self._config, connection, table)
-        name = ".".join(table)
-        if engine not in TRANSACTIONAL:
-            return (
-                f"{name} has the engine {engine or 'unknown'}, whose rows are visible before their changes are logged: "
-                "convert it to InnoDB, or load it directly into a mirror"
-            )
-        return (
-            f"{name} has no primary key, or other unique key without NULL, of numbers, times or text: without one, its "
-            "rows cannot be told from those that change meanwhile; give it a primary key, or load it directly into a "
-            "mirror"
-        )
 
     def _read(self, order: _Order) -> ReadResult:
         reader, low = self._reader, order.low
@@ -232,3 +207,17 @@ class SnapshotReader:
         chunk = reader.read(order.after, reader.description, self._condition)
         rows = number_rows(chunk.batches, reader.key.names)
         return KeyedChunk(chunk.batches, rows, chunk.last_key, reader.key.last_key, chunk.is_last, chunk.high)
+
+
+def _explain_key(name: str, engine: str) -> str:
+    """Why a table cannot be read in chunks."""
+    if engine not in TRANSACTIONAL:
+        return (
+            f"{name} has the engine {engine or 'unknown'}, whose rows are visible before their changes are logged: "
+            "convert it to InnoDB, or load it directly into a mirror"
+        )
+    return (
+        f"{name} has no primary key, or other unique key without NULL, of numbers, times or text: without one, its "
+        "rows cannot be distinguished from those that change meanwhile; give it a primary key, or load it directly "
+        "into a mirror"
+    )

@@ -150,7 +150,7 @@ class TableChunks:
             after = chunk.last_key
         elif self._is_read:
             return
-        self._windows.append(Window(reached, after))
+        self._windows.append(Window())
         self._order = self._reader.read(reached, after)
 
     # Rows

@@ -153,20 +153,21 @@ class SnapshotWatch:
     def _store(self, report: SnapshotReport, stored: Sequence[StoredSnapshot]) -> bool:
         """Store the report; False when the record has changed meanwhile, so that it is tried again."""
         record = next((each for each in stored if each.request.id == report.id), None)
-        if record is None or record.status.has_ended and record.status.ended_us:
+        if record is None:
+            return True
+        was_over = record.status.has_ended
+        if was_over and record.status.ended_us:
             return True
         now_us = time.time_ns() // 1000
         is_over = report.state != "running"
-        is_kept = record.status.state in ("cancelled", "done", "failed") or (
-            record.status.state == "paused" and not is_over
-        )
+        is_kept = was_over or (record.status.state == "paused" and not is_over)
         status = replace(
             record.status,
             state=record.status.state if is_kept else report.state,
             error=report.error,
             tables=report.tables or cancelled_tables(record.status.tables),
             updated_us=now_us,
-            ended_us=now_us if is_over or record.status.has_ended else 0,
+            ended_us=now_us if is_over or was_over else 0,
         )
         try:
             return self._requests.update(report.id, record.revision, status) is not None

@@ -57,14 +57,10 @@ class Window:
     """See the module.
 
     Attributes:
-        low: where it was opened.
-        after: the key after which its chunk begins, as SQL literals; None for the beginning of the table.
         chunk: the rows, once they are read.
     """
 
-    def __init__(self, low: Checkpoint, after: tuple[str, ...] | None) -> None:
-        self.low = low
-        self.after = after
+    def __init__(self) -> None:
         self.chunk: KeyedChunk | None = None
         self._touched: set[Key] = set()
         self._overtaken = np.zeros(0, np.bool_)
@@ -136,7 +132,7 @@ def changed_keys(batch: ChangeBatch, names: Sequence[str]) -> Iterator[Key]:
 
 
 def _keys_after(batch: ChangeBatch, before: Sequence[Key | None], names: Sequence[str]) -> Iterator[Key | None]:
-    """A partial image of an update lacks the columns that it did not change."""
+    """A partial image of an update does not have the columns that it did not change."""
     struct = batch.data.column("after")
     there = [name for name in names if struct.type.get_field_index(name) >= 0]
     if len(there) == len(names):

@@ -44,7 +44,7 @@ def row(k: str, v: int = 0, d: date | None = DAY) -> dict[str, Any]:
 
 
 def window_of(*batches: list[str]) -> Window:
-    window = Window(AT, None)
+    window = Window()
     rows = [batch_of("r" * len(keys), [None] * len(keys), [row(key) for key in keys]) for keys in batches]
     window.fill(KeyedChunk(rows, number_rows(rows, NAMES), ("'z'",), lambda batch: ("'z'",), True, AT))
     return window
@@ -65,7 +65,7 @@ def test_rows_come_in_slices_within_their_batches() -> None:
 
 def test_keys_before_and_after_each_change_are_left_out() -> None:
     changes = batch_of("ucdt", [row("a"), None, row("d"), None], [row("b"), row("c"), None, None])
-    early = Window(AT, None)
+    early = Window()
     early.touch(changed_keys(changes, NAMES))
     late = window_of(["a", "b"], ["c", "d", "e"])
     early.fill(late.chunk) if late.chunk is not None else None
