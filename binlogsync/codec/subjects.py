@@ -136,6 +136,15 @@ def schema_bucket(source: str) -> str:
     return f"{stream_name(source)}_schemas"
 
 
+KEY_VALUE_KINDS = ("progress", "clients", "snapshots")
+"""Kinds of the key-value buckets of a source: progress and leases of clients, and requests of snapshots."""
+
+
+def key_value_bucket(source: str, kind: str) -> str:
+    """The key-value bucket of that kind, one of KEY_VALUE_KINDS."""
+    return f"{stream_name(source)}_{kind}"
+
+
 CASE_KEY = "_lower_case_table_names"
 """Key in that bucket: the value of that variable on the server that the tail reads."""
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from binlogsync.codec.subjects import escape, stream_name
+from binlogsync.codec.subjects import escape, key_value_bucket, stream_name
 from binlogsync.errors import ClientTakenError, LeaseLostError, SinkError
 from binlogsync.nats.client import NatsConnection
 from binlogsync.nats.key_value import KeyValueBucket
@@ -40,7 +40,7 @@ class ClientLease:
 
     def __init__(self, connection: NatsConnection, source: str, client_id: str) -> None:
         stream = stream_name(source)
-        self._bucket = KeyValueBucket(connection, f"{stream}_clients", LEASE_S, stream)
+        self._bucket = KeyValueBucket(connection, key_value_bucket(source, "clients"), LEASE_S, stream)
         self._client_id = client_id
         self._source = source
         self._key = escape(client_id).replace("%", "/")

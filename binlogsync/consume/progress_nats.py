@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from binlogsync.change import ChangeBatch
-from binlogsync.codec.subjects import durable_name, stream_name, unescape
+from binlogsync.codec.subjects import durable_name, key_value_bucket, stream_name, unescape
 from binlogsync.consume.gaps import ConsumerGap
 from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey, ProgressStore, Tracker
 from binlogsync.consume.skips import Skip
@@ -30,7 +30,7 @@ class NatsProgress(ProgressStore):
     """A ProgressStore in the bucket CDC_<SOURCE>_progress."""
 
     def __init__(self, connection: NatsConnection, source: str) -> None:
-        self._bucket = KeyValueBucket(connection, f"{stream_name(source)}_progress", stream=stream_name(source))
+        self._bucket = KeyValueBucket(connection, key_value_bucket(source, "progress"), stream=stream_name(source))
         self._revisions: dict[str, int] = {}
 
     def load(self, key: ProgressKey) -> ConsumerProgress:
@@ -118,7 +118,7 @@ def load_all_progress(connection: NatsConnection, source: str) -> dict[str, Cons
 
     Raises SinkError.
     """
-    found = KeyValueBucket(connection, f"{stream_name(source)}_progress").items("*")
+    found = KeyValueBucket(connection, key_value_bucket(source, "progress")).items("*")
     return {
         _display_name(name): ConsumerProgress(**json.loads(value))
         for name, value in found.items()

@@ -36,7 +36,8 @@ def find_account_problems(options: NatsOptions, spec: StreamSpec) -> Iterator[st
 def published_subjects(source: str) -> list[str]:
     """One subject of each kind that a tail or a consumer publishes to."""
     name = subjects.stream_name(source)
-    buckets = [subjects.schema_bucket(source), *(f"{name}_{kind}" for kind in ("progress", "clients", "snapshots"))]
+    others = (subjects.key_value_bucket(source, kind) for kind in subjects.KEY_VALUE_KINDS)
+    buckets = [subjects.schema_bucket(source), *others]
     return [
         f"cdc.{source}._checkpoint",
         f"cdc.{source}.doctor.doctor",

@@ -71,30 +71,34 @@ class KeyValueBucket:
         return list(self.items(pattern).values())
 
     def items(self, pattern: str) -> dict[str, bytes]:
-        """The values of all keys that match, by key. Does not create the bucket.
+        """The values of all keys that match, by key. Does not create the bucket."""
+        return {key: value for key, (value, _) in self.entries(pattern).items()}
+
+    def entries(self, pattern: str) -> dict[str, tuple[bytes, int]]:
+        """(value, revision) of all keys that match, by key. Does not create the bucket.
 
         nats-py calls a watch empty when the server has sent all values and none has arrived yet, so an empty result is
         checked by the names of the keys.
         """
 
-        async def items(bucket: KeyValue) -> dict[str, bytes]:
-            found: dict[str, bytes] = {}
+        async def read(bucket: KeyValue) -> dict[str, tuple[bytes, int]]:
+            found: dict[str, tuple[bytes, int]] = {}
             watcher: Any = await bucket.watch(pattern, ignore_deletes=True)
             try:
                 while (entry := await watcher.updates(self._connection.options.request_timeout_s)) is not None:
-                    found[entry.key] = entry.value or b""
+                    found[entry.key] = entry.value or b"", entry.revision
             finally:
                 await watcher.stop()
             return found
 
         try:
-            found = self._run(items, makes=False)
+            found = self._run(read, makes=False)
         except _NoBucketError:
             return {}
         if found:
             return found
         entries = {key: self.get(key) for key in self._find_keys(pattern)}
-        return {key: entry[0] for key, entry in entries.items() if entry is not None}
+        return {key: entry for key, entry in entries.items() if entry is not None}
 
     def state(self) -> tuple[object, ...] | None:
         """A value that differs after each change of the bucket, in one request; None when there is no bucket."""

@@ -41,7 +41,7 @@ _HINTS = {
     "no longer exist (binlogsync doctor counts them), or raise max_consumers",
     js.JS_MAXIMUM_STREAMS_LIMIT_ERR: "the account has reached its limit of streams: raise its max_streams (a source "
     "needs the stream, "
-    "CDC_<SOURCE>_schemas, and at first use _large, _progress and _clients)",
+    "CDC_<SOURCE>_schemas, and at first use _large, _progress, _clients and _snapshots)",
     js.JS_MEMORY_RESOURCES_EXCEEDED_ERR: "the account has reached its limit of reserved storage: lower "
     "BINLOGSYNC_STREAM_MAX_BYTES, or raise that",
     js.JS_STREAM_MAX_BYTES_REQUIRED: "the account requires a size for each stream: set BINLOGSYNC_STREAM_MAX_BYTES",

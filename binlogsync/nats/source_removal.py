@@ -14,13 +14,12 @@ from binlogsync.nats.server_errors import refused_error
 
 def source_streams(source: str) -> Sequence[str]:
     """Names of the streams that a source may have, those of its buckets included; the stream of changes is the last."""
-    stream = subjects.stream_name(source)
     return (
-        *(f"KV_{stream}_{kind}" for kind in ("progress", "clients", "snapshots")),
+        *(f"KV_{subjects.key_value_bucket(source, kind)}" for kind in subjects.KEY_VALUE_KINDS),
         f"KV_{subjects.schema_bucket(source)}",
         f"OBJ_{subjects.schema_bucket(source)}",
         f"OBJ_{subjects.large_bucket(source)}",
-        stream,
+        subjects.stream_name(source),
     )
 
 

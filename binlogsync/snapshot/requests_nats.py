@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from binlogsync.codec.subjects import stream_name
+from binlogsync.codec.subjects import key_value_bucket, stream_name
 from binlogsync.errors import SinkError, StoreError
 from binlogsync.nats.client import NatsConnection, NatsOptions
 from binlogsync.nats.key_value import KeyValueBucket
@@ -40,7 +40,7 @@ class NatsSnapshotRequests(SnapshotRequests):
         stream = stream_name(source)
         self._options = options
         self._connection = NatsConnection(options, "binlogsync snapshots")
-        self._bucket = KeyValueBucket(self._connection, f"{stream}_snapshots", stream=stream)
+        self._bucket = KeyValueBucket(self._connection, key_value_bucket(source, "snapshots"), stream=stream)
         self._lock = threading.Lock()
         self._opened = self._closed = False
         self._unreadable: set[tuple[str, int]] = set()
@@ -106,15 +106,12 @@ class NatsSnapshotRequests(SnapshotRequests):
     def _read_all(self) -> builtins.list[StoredSnapshot]:
         """All requests that can be read; there is one warning about each other record."""
         found = []
-        for key in self._bucket.items("*"):
-            entry = self._bucket.get(key)
-            if entry is None:
-                continue
+        for key, (text, revision) in self._bucket.entries("*").items():
             try:
-                found.append(from_json(*entry))
+                found.append(from_json(text, revision))
             except StoreError as error:
-                if (key, entry[1]) not in self._unreadable:
-                    self._unreadable.add((key, entry[1]))
+                if (key, revision) not in self._unreadable:
+                    self._unreadable.add((key, revision))
                     log.warning("bucket %s, key %s: %s; it is left out", self._bucket.name, key, error)
         return found
 
