@@ -11,6 +11,7 @@ the checkpoint. `not_stored_mask` counts them as not stored, `beyond_mask` as no
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +20,9 @@ from binlogsync.change import ChangeBatch
 from binlogsync.errors import PositionError
 from binlogsync.position import FIRST_ORDINAL, SNAPSHOT, BinlogPosition, Checkpoint, EventPosition, GtidSet
 from binlogsync.server_version import ServerFlavor
+
+_AFTER_ROWS = 1 << 32
+"""Above the ordinals of all rows that a snapshot publishes, which are uint32."""
 
 
 def changes_after(batch: ChangeBatch, stored: Checkpoint) -> ChangeBatch:
@@ -38,7 +42,7 @@ def not_stored_mask(batch: ChangeBatch, stored: Checkpoint) -> pa.BooleanArray:
     same = _of_names(batch, "file", lambda name: BinlogPosition(name, 0).file_number == number)
     txn_pos, order = batch.data.column("txn_pos"), batch.data.column("order")
     at, left = pc.equal(txn_pos, stored.position.pos), pc.greater_equal(order, stored.skip)
-    published = batch.published_rows()
+    published = batch.published_rows() if stored.skip else None
     if stored.skip >= FIRST_ORDINAL:
         left = True if published is None else pc.or_(left, pc.invert(published))
     elif stored.skip and published is not None:
@@ -51,14 +55,8 @@ def beyond_mask(batch: ChangeBatch, at: Checkpoint) -> pa.BooleanArray:
     """Which changes are after everything that can be read up to that checkpoint: those of `not_stored_mask`, without
     the rows that a snapshot has published at its boundary.
     """
-    mask = not_stored_mask(batch, at)
-    published = None if at.skip or batch.server_uuid != at.server_uuid else batch.published_rows()
-    if published is None:
-        return mask
-    number = at.position.file_number
-    same = _of_names(batch, "file", lambda name: BinlogPosition(name, 0).file_number == number)
-    here = pc.and_(same, pc.equal(batch.data.column("txn_pos"), at.position.pos))
-    return pc.and_(mask, pc.invert(pc.and_(published, here)))
+    is_at_boundary = batch.server_uuid == at.server_uuid and not at.skip
+    return not_stored_mask(batch, replace(at, skip=_AFTER_ROWS) if is_at_boundary else at)
 
 
 def gtid_is_missing(batch: ChangeBatch) -> bool:

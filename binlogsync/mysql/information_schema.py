@@ -31,10 +31,11 @@ _GENERATED = (
     "AND IS_GENERATED = 'ALWAYS' AND GENERATION_EXPRESSION NOT IN ('ROW START', 'ROW END') ORDER BY ORDINAL_POSITION"
 )
 _KIND = "SELECT TABLE_TYPE AS kind FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s"
+NOT_OF_SYSTEM = "TABLE_SCHEMA NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys')"
+"""Condition for tables that are not the server's own."""
 _TABLES = (
     "SELECT TABLE_SCHEMA AS in_database, TABLE_NAME AS name FROM INFORMATION_SCHEMA.TABLES "
-    "WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED', 'SEQUENCE') AND TABLE_SCHEMA NOT IN "
-    "('mysql', 'information_schema', 'performance_schema', 'sys')"
+    f"WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED', 'SEQUENCE') AND {NOT_OF_SYSTEM}"
 )
 _LABEL = re.compile(r"(x?)'((?:[^']|'')*)'")  # x'ffff' of MySQL for bytes that are no text
 _HIDDEN = Column("", "timestamp", nullable=False, fsp=6, visible=False)
@@ -77,14 +78,14 @@ def describe_table(config: MySQLConfig, connection: Connection, database: str, t
 
 def generated_columns(config: MySQLConfig, connection: Connection, database: str, table: str) -> tuple[str, ...]:
     """Names of the columns that the server computes; of MariaDB only. Raises SourceError."""
-    return tuple(_text(row["name"]) for row in fetch(config, connection, _GENERATED, (database, table)))
+    return tuple(to_text(row["name"]) for row in fetch(config, connection, _GENERATED, (database, table)))
 
 
 def list_tables(config: MySQLConfig) -> list[tuple[str, str]]:
     """(database, table) of all that the server shows to this account. Raises SourceError."""
     connection = connect(config)
     try:
-        return [(_text(row["in_database"]), _text(row["name"])) for row in fetch(config, connection, _TABLES)]
+        return [(to_text(row["in_database"]), to_text(row["name"])) for row in fetch(config, connection, _TABLES)]
     finally:
         connection.close()
 
@@ -99,12 +100,12 @@ def _fetch_key(config: MySQLConfig, connection: Connection, database: str, table
 
 def _fetch_kind(config: MySQLConfig, connection: Connection, database: str, table: str) -> str:
     rows = fetch(config, connection, _KIND, (database, table))
-    return _text(rows[0]["kind"]) if rows else ""
+    return to_text(rows[0]["kind"]) if rows else ""
 
 
 def _declaration(schema: TableSchema, rows: Sequence[Mapping[str, Any]], kind: str) -> TableDeclaration:
     """The table with the columns that are logged, and listed nowhere."""
-    old = frozenset(str(row["name"]) for row in rows if "mariadb-5.3" in _text(row["declared"]))
+    old = frozenset(str(row["name"]) for row in rows if "mariadb-5.3" in to_text(row["declared"]))
     period = _period(rows)
     hides_period = kind == "SYSTEM VERSIONED" and period is None
     if hides_period:
@@ -117,17 +118,17 @@ def _declaration(schema: TableSchema, rows: Sequence[Mapping[str, Any]], kind: s
 
 def _period(rows: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
     """Names of the columns that hold when a row's version began and ended; None where none is declared."""
-    names = {_text(row["expression"]): str(row["name"]) for row in rows}
+    names = {to_text(row["expression"]): str(row["name"]) for row in rows}
     return (names["ROW START"], names["ROW END"]) if "ROW START" in names and "ROW END" in names else None
 
 
-def _text(value: Any) -> str:
+def to_text(value: Any) -> str:
     """MySQL sends some of these columns as bytes, which a label may make no text."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _column(row: Mapping[str, Any]) -> Column:
-    kind, declared = _text(row["type"]).lower(), _text(row["declared"])
+    kind, declared = to_text(row["type"]).lower(), to_text(row["declared"])
     kind = "geometrycollection" if kind == "geomcollection" else kind
     in_brackets = re.match(r"\w+\((\d+)", declared)
     length = (
@@ -145,7 +146,7 @@ def _column(row: Mapping[str, Any]) -> Column:
         fsp=int(row["fsp"] or 0) if kind in _TEMPORAL else None,
         charset=(row["charset"] or BINARY) if has_labels else row["charset"] if kind in TEXT_TYPES else None,
         labels=tuple(_label(*found) for found in _LABEL.findall(declared)) if has_labels else (),
-        visible="INVISIBLE" not in _text(row["extra"]).upper(),
+        visible="INVISIBLE" not in to_text(row["extra"]).upper(),
     )
 
 

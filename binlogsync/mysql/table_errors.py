@@ -6,6 +6,7 @@ import pymysql
 from pymysql.constants import ER
 
 from binlogsync.errors import SourceError
+from binlogsync.mysql import error_codes as codes
 from binlogsync.mysql.config import error_code
 
 DENIED = frozenset(
@@ -21,7 +22,20 @@ INVALID = frozenset({ER.PARSE_ERROR})
 LOCKED = frozenset({ER.LOCK_WAIT_TIMEOUT, ER.LOCK_DEADLOCK})
 CHANGED = MISSING | {ER.TABLE_DEF_CHANGED, ER.BAD_FIELD_ERROR, ER.KEY_DOES_NOT_EXITS}
 """The table is not the one that was described before."""
-_LOST = frozenset({*range(2000, 3000), 1040, 1053, 1226, 1317, 1927, 1969, 3024, 3169, 4031})
+_TEMPORARY = frozenset(
+    {
+        *range(2000, 3000),
+        codes.ER_CON_COUNT_ERROR,
+        codes.ER_SERVER_SHUTDOWN,
+        codes.ER_USER_LIMIT_REACHED,
+        codes.ER_QUERY_INTERRUPTED,
+        codes.ER_QUERY_TIMEOUT,
+        codes.ER_SESSION_WAS_KILLED,
+        codes.ER_CLIENT_INTERACTION_TIMEOUT,
+        codes.MARIADB_ER_CONNECTION_KILLED,
+        codes.MARIADB_ER_STATEMENT_TIMEOUT,
+    }
+)
 """Errors that pass by themselves: of the connection; too many connections, shutdown, limits of the account; a statement
 or connection that was ended by an operator or a time limit, on MySQL and MariaDB.
 """
@@ -32,4 +46,4 @@ def is_outage(error: BaseException) -> bool:
     is none: that does not pass by itself.
     """
     no_answer = isinstance(error, SourceError) and isinstance(error.__cause__, OSError | pymysql.InterfaceError)
-    return no_answer or error_code(error) in _LOST
+    return no_answer or error_code(error) in _TEMPORARY

@@ -8,17 +8,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from binlogsync.mysql.config import MySQLConfig, connect, fetch
+from binlogsync.mysql.information_schema import NOT_OF_SYSTEM, to_text
 from binlogsync.table_list import ListedColumn, ListedTable, TableList
 
-_SYSTEM = "TABLE_SCHEMA NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys')"
 _TABLES = (
     "SELECT TABLE_SCHEMA AS in_database, TABLE_NAME AS name, TABLE_COMMENT AS comment FROM INFORMATION_SCHEMA.TABLES "
-    f"WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED') AND {_SYSTEM}"
+    f"WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED') AND {NOT_OF_SYSTEM}"
 )
 _COLUMNS = (
     "SELECT TABLE_SCHEMA AS in_database, TABLE_NAME AS in_table, COLUMN_NAME AS name, COLUMN_TYPE AS type, "
     "IS_NULLABLE AS nullable, COLUMN_KEY AS in_key, COLUMN_COMMENT AS comment FROM INFORMATION_SCHEMA.COLUMNS "
-    f"WHERE {_SYSTEM} ORDER BY TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION"
+    f"WHERE {NOT_OF_SYSTEM} ORDER BY TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION"
 )
 
 
@@ -28,25 +28,20 @@ def read_table_list(config: MySQLConfig, source: str) -> TableList:
         tables = fetch(config, connection, _TABLES)
         columns = defaultdict[tuple[str, str], list[ListedColumn]](list)
         for row in fetch(config, connection, _COLUMNS):
-            columns[_text(row["in_database"]), _text(row["in_table"])].append(_column(row))
+            columns[to_text(row["in_database"]), to_text(row["in_table"])].append(_column(row))
     listed = [
-        ListedTable(*name, tuple(columns[name]), _text(row["comment"]))
+        ListedTable(*name, tuple(columns[name]), to_text(row["comment"]))
         for row in tables
-        for name in [(_text(row["in_database"]), _text(row["name"]))]
+        for name in [(to_text(row["in_database"]), to_text(row["name"]))]
     ]
     return TableList(source, datetime.now(UTC), tuple(sorted(listed, key=lambda table: table.name)))
 
 
 def _column(row: dict[str, Any]) -> ListedColumn:
     return ListedColumn(
-        _text(row["name"]),
-        _text(row["type"]),
-        _text(row["nullable"]) == "YES",
-        _text(row["in_key"]) == "PRI",
-        _text(row["comment"]),
+        to_text(row["name"]),
+        to_text(row["type"]),
+        to_text(row["nullable"]) == "YES",
+        to_text(row["in_key"]) == "PRI",
+        to_text(row["comment"]),
     )
-
-
-def _text(value: Any) -> str:
-    """MySQL sends some of these columns as bytes, which a label may make no text."""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
