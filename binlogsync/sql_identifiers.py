@@ -1,4 +1,4 @@
-"""Quotes names in SQL: with backquotes for MySQL and MariaDB, with double quotes for DuckDB and PostgreSQL."""
+"""Quotes in SQL: names with backquotes for MySQL and MariaDB, with double quotes for DuckDB and PostgreSQL; texts."""
 
 from __future__ import annotations
 
@@ -19,3 +19,8 @@ def unquote_mysql(text: str) -> str:
 def quote_ansi(*names: str) -> str:
     """An identifier of standard SQL, or several joined by dots."""
     return ".".join('"' + name.replace('"', '""') + '"' for name in names)
+
+
+def literal(text: str) -> str:
+    """A string literal of standard SQL, without escapes."""
+    return "'" + text.replace("'", "''") + "'"

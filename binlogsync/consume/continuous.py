@@ -352,7 +352,6 @@ class ContinuousPool:
         if self._stop.is_set() and state.failures and not done.changes:
             self._scheduler.requeue(state)
             return  # a retry that was interrupted does not prove that the failure is resolved
-        state.patience.end()
         state.set_healthy()
         state.add_result(done)
         if state.live.has_more or state.is_removed:
@@ -375,17 +374,14 @@ class ContinuousPool:
             self._scheduler.set_idle(state, _AGAIN_S)
 
     def _fail(self, state: LiveState, error: BinlogSyncError) -> None:
+        if state.live is not None and (done := state.live.take_result()).changes:
+            state.add_result(done)
+        state.leave()
         if isinstance(error, TargetBusyError) and state.patience.allows(error):
-            if state.live is not None and (done := state.live.take_result()).changes:
-                state.add_result(done)
-            state.leave()
             self._scheduler.delay_retry(state, BUSY_PAUSE_S)
             return
         state.failures += 1
         state.tries += error.tries if isinstance(error, HandlerError) else 0
-        if state.live is not None and (done := state.live.take_result()).changes:
-            state.add_result(done)
-        state.leave()
         state.set_quiet()
         wait_s = backoff_s(self._options.first_wait_s, self._options.longest_wait_s, state.failures)
         log.warning("%s: %s; later changes of this table wait, retrying in %.0f s", state.name, error, wait_s)

@@ -128,7 +128,7 @@ def consume(
     Raises ConsumeError (its subclasses for a model that does not fit and a handler that fails), SinkError when the
     stream cannot be reached. Changes processed before an error are stored.
     """
-    return _drain(lambda: _Run(reader, target, options, stop, pulse), [table])[table]
+    return _drain(lambda: _Run(reader, target, options, stop, pulse), [table], options, stop)[table]
 
 
 def consume_together(
@@ -146,40 +146,41 @@ def consume_together(
         raise ConfigError(f"durable={options.durable!r}: several tables need a durable each; leave the option out")
     first, *others = targets.values()
     target = first.join(others) if others else first
-    return _drain(lambda: _Run(reader, target, options, stop, pulse), list(targets))
+    return _drain(lambda: _Run(reader, target, options, stop, pulse), list(targets), options, stop)
 
 
-def _drain(start: Callable[[], _Run], tables: list[Table]) -> Mapping[Table, ConsumeResult]:
+def _drain(
+    start: Callable[[], _Run], tables: list[Table], options: ConsumeOptions, stop: threading.Event
+) -> Mapping[Table, ConsumeResult]:
     """Drain the tables, again from their stored progress while another process has the target open.
 
     The result contains what was applied before; the limits of time are those of the first attempt.
     """
-    patience, ends_at = TargetPatience(), float("inf")
-    earlier: Mapping[Table, ConsumeResult] = {}
+    patience = TargetPatience()
+    ends_at = float("inf") if options.max_s is None else time.monotonic() + options.max_s
+    before: Mapping[Table, ConsumeResult] = {}
     while True:
         run = start()
-        if run.options.max_s is not None:
-            ends_at = min(ends_at, time.monotonic() + run.options.max_s)
         try:
-            return _join(earlier, run.drain(tables, ends_at))
+            return _join(before, run.drain(tables, ends_at))
         except TargetBusyError as error:
             found = run.results(tables, is_drained=False)
             if any(each.changes for each in found.values()):
                 patience.end()
-            earlier = _join(earlier, found)
-            if earlier and (run.stop.is_set() or time.monotonic() > ends_at):
-                return earlier
-            if run.stop.is_set() or not patience.allows(error):
+            before = _join(before, found)
+            is_over = stop.is_set() or time.monotonic() > ends_at
+            if is_over and before:
+                return before
+            if stop.is_set() or not patience.allows(error):
                 raise
-            run.stop.wait(BUSY_PAUSE_S)
+            stop.wait(BUSY_PAUSE_S)
 
 
-def _join(
-    earlier: Mapping[Table, ConsumeResult], later: Mapping[Table, ConsumeResult]
-) -> Mapping[Table, ConsumeResult]:
-    if not (earlier and later):
-        return later or earlier
-    return {table: join_results(earlier[table], result) for table, result in later.items()}
+def _join(before: Mapping[Table, ConsumeResult], after: Mapping[Table, ConsumeResult]) -> Mapping[Table, ConsumeResult]:
+    """The results of two attempts by table; an attempt that opened no table has none."""
+    if not (before and after):
+        return after or before
+    return {table: join_results(before[table], result) for table, result in after.items()}
 
 
 def open_delivery(reader: StreamReader, key: ProgressKey, target: Target, options: ConsumeOptions) -> TableDelivery:

@@ -116,6 +116,7 @@ class LiveState:
 
     def set_healthy(self) -> None:
         """A turn has succeeded: the next failure is the first."""
+        self.patience.end()
         with self._lock:
             self.failures = self.tries = 0
 

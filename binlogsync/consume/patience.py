@@ -23,8 +23,7 @@ _LOCK = threading.Lock()
 class TargetPatience:
     """How long to wait for a target, since it was found busy for the first time."""
 
-    def __init__(self, longest_s: float = _LONGEST_S) -> None:
-        self._longest_s = longest_s
+    def __init__(self) -> None:
         self._since: float | None = None
 
     def allows(self, error: TargetBusyError) -> bool:
@@ -35,7 +34,7 @@ class TargetPatience:
             with _LOCK:
                 is_due = _WARNINGS.setdefault(error.path, Interval(_WARN_S)).is_due()
             log.log(logging.WARNING if is_due else logging.DEBUG, "%s. Waiting for it; no change is lost", error)
-        return now - self._since < self._longest_s
+        return now - self._since < _LONGEST_S
 
     def end(self) -> None:
         """The target was written: the next wait is a new one."""

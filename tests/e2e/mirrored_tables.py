@@ -21,9 +21,9 @@ from binlogsync.mysql import MySQLConfig, resolve_start
 from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.position import Checkpoint
+from binlogsync.sql_identifiers import literal
 from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.targets import TableTransaction
-from binlogsync.targets.duckdb.convert import literal
 from binlogsync.targets.duckdb.file import quote
 from tests.databases import FreshDatabase
 from tests.duck import query

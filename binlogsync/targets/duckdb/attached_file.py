@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from binlogsync.private_files import FILE_MODE, FOLDER_MODE, make_file, make_folder
-from binlogsync.sql_identifiers import quote_ansi
+from binlogsync.sql_identifiers import literal, quote_ansi
 
 if TYPE_CHECKING:
     import duckdb
@@ -73,9 +73,8 @@ class AttachedFile:
             self._create()
         instance = self._ensure_instance()
         self.spill.mkdir(FOLDER_MODE, exist_ok=True)
-        make_file(self.log)  # DuckDB would create it with permissions of the umask
         begun = time.thread_time()
-        instance.execute(f"ATTACH {_text(self.path)}")
+        instance.execute(f"ATTACH {literal(str(self.path))}")
         self._attach_s = time.thread_time() - begun
         self.is_open = True
         if not self._name:
@@ -89,7 +88,7 @@ class AttachedFile:
         assert self._instance is not None
         connection = self._instance.cursor()
         connection.execute(f"USE {quote_ansi(self._name)}")
-        make_file(self.log)  # a checkpoint within an earlier transaction has removed it
+        make_file(self.log)  # DuckDB would create it with permissions of the umask
         return connection
 
     def close(self) -> None:
@@ -146,8 +145,8 @@ class AttachedFile:
             self.log.unlink(missing_ok=True)
             temporary = Path(folder) / self.path.name
             with duckdb.connect(":memory:") as connection:
-                version = f" (STORAGE_VERSION {_text(self.storage_version)})" if self.storage_version else ""
-                connection.execute(f"ATTACH {_text(temporary)} AS created{version}")
+                version = f" (STORAGE_VERSION {literal(self.storage_version)})" if self.storage_version else ""
+                connection.execute(f"ATTACH {literal(str(temporary))} AS created{version}")
                 connection.execute("DETACH created")
             temporary.chmod(FILE_MODE)
             with suppress(FileExistsError):  # a program that does not take the lock has created it
@@ -170,7 +169,7 @@ class AttachedFile:
                 "DETACH memory",
                 "SET checkpoint_on_detach = 'DISABLED'",
                 "SET checkpoint_threshold = '256MB'",
-                f"SET temp_directory = {_text(self.spill)}",
+                f"SET temp_directory = {literal(str(self.spill))}",
             ):
                 instance.execute(statement)
             self._instance = instance
@@ -205,8 +204,3 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(number)
-
-
-def _text(value: Path | str) -> str:
-    """A path or text as an SQL literal."""
-    return "'" + str(value).replace("'", "''") + "'"

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from binlogsync.binlog.sql import SqlDialect
 from binlogsync.schema import BINARY_TYPES, INTEGER_BITS, TEXT_TYPES, Column, TableSchema
+from binlogsync.sql_identifiers import literal
 from binlogsync.targets.conversion import ColumnConverter, ColumnDefault, ColumnDefinition, Conversion
 from binlogsync.targets.duckdb.column_types import duck_type, has_same_shape
 from binlogsync.targets.duckdb.file import quote
@@ -23,11 +24,6 @@ _DATE = re.compile(r"[1-9]\d{3}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])\Z")
 _DATETIME = re.compile(r"[1-9]\d{3}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]) ([01]\d|2[0-3]):[0-5]\d:[0-5]\d\Z")
 _INTEGER = re.compile(r"-?\d{1,18}\Z")
 _DECIMAL = re.compile(r"-?\d{1,18}(\.\d{1,18})?\Z")
-
-
-def literal(text: str) -> str:
-    """A string literal in DuckDB's SQL."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def convert(old: Column, new: Column, dialect: SqlDialect, *, is_auto_increment: bool = False) -> Conversion | None:

@@ -38,7 +38,7 @@ Names in MySQL have at most 64 characters, so no mirrored database has this name
 """
 
 _PID = re.compile(r"\(PID (\d+)\)")
-_RETRY_S = 0.01
+RETRY_S = 0.01
 _PAUSE_S = 0.03
 """How long the file stays closed for processes that poll for it."""
 _COMMAND = 100
@@ -217,7 +217,9 @@ class DuckFile:
         try:
             if not shared.lock.acquire(timeout=self.timeout_s):
                 if shared.blocked_by is not None:  # the thread that holds `lock` waits for another process
-                    raise self._busy_error(self._locked_message(shared.blocked_by)) from shared.blocked_by
+                    raise self._busy_error(
+                        locked_message(self.path, self.timeout_s, shared.blocked_by)
+                    ) from shared.blocked_by
                 raise self._busy_error(
                     f"{self.path} was in use by another thread of this process for {self.timeout_s:g} s; "
                     "increase the timeout"
@@ -231,7 +233,7 @@ class DuckFile:
         """Open the file if it is not open; waits until the timeout if another process has locked it."""
         shared = self._shared
         if not shared.file.is_open:
-            timer = RetryTimer(self.timeout_s, _RETRY_S)
+            timer = RetryTimer(self.timeout_s, RETRY_S)
             time.sleep(max(0.0, shared.not_before - time.monotonic()))
             self._attach(timer)
             shared.blocked_by = None
@@ -252,7 +254,7 @@ class DuckFile:
                     file.discard()  # after some errors DuckDB attaches nothing more
                     raise self._error(f"DuckDB cannot open {self.path}: {error}") from error
                 if timer.is_over:
-                    raise self._busy_error(self._locked_message(error)) from error
+                    raise self._busy_error(locked_message(self.path, self.timeout_s, error)) from error
                 self._shared.blocked_by = error
             timer.pause()
 
@@ -270,9 +272,6 @@ class DuckFile:
         except BaseException:
             file.discard()
             raise
-
-    def _locked_message(self, error: Exception) -> str:
-        return locked_message(self.path, self.timeout_s, error)
 
     def _busy_error(self, text: str) -> BinlogSyncError:
         return TargetBusyError(text, str(self.path)) if self._error is ConsumeError else self._error(text)

@@ -66,4 +66,4 @@ def _has_new_key(schema: TableSchema) -> str:
     """SQL that is true for a version of the history with the key of a new row."""
     stored = ", ".join(quote(history_column(name)) for name in schema.primary_key)
     keys = ", ".join(map(quote, schema.primary_key))
-    return f"({stored}) IN (SELECT ({keys}) FROM {_NEW})" if "," in keys else f"{stored} IN (SELECT {keys} FROM {_NEW})"
+    return f"({stored}) IN (SELECT {keys} FROM {_NEW})"

@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from binlogsync.errors import ConfigError, ConsumeError, TargetBusyError
-from binlogsync.targets.duckdb.file import is_locked, locked_message
+from binlogsync.targets.duckdb.file import RETRY_S, is_locked, locked_message
 from binlogsync.waiting import RetryTimer
 
 if TYPE_CHECKING:
     import duckdb
-
-_RETRY_S = 0.01
 
 
 def open_warehouse(path: str | Path, timeout_s: float = 30.0) -> duckdb.DuckDBPyConnection:
@@ -34,7 +32,7 @@ def open_warehouse(path: str | Path, timeout_s: float = 30.0) -> duckdb.DuckDBPy
     """
     import duckdb
 
-    timer = RetryTimer(timeout_s, _RETRY_S)
+    timer = RetryTimer(timeout_s, RETRY_S)
     while True:
         if not Path(path).exists():
             raise ConfigError(f"{path} does not exist; mirrors create it when they store their first change")

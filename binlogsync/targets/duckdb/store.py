@@ -33,7 +33,7 @@ class DuckStore(DuckFile, TableStore):
         except FileNotFoundError:
             return None
         try:
-            log = Path(f"{self.path}.wal").stat()
+            log = self._shared.file.log.stat()
         except FileNotFoundError:
             log = None
         return tuple((each.st_ino, each.st_mtime_ns, each.st_size) for each in (found, log) if each is not None)
