@@ -7,7 +7,6 @@ command.
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Callable
 from contextlib import closing
 
 from binlogsync.cli.output import write_line, write_message
@@ -16,12 +15,6 @@ from binlogsync.settings import Settings
 from binlogsync.signals import stop_on_signals
 from binlogsync.snapshot import control
 from binlogsync.snapshot.requests import SnapshotRequests, StoredSnapshot, new_request
-
-_ACTIONS: dict[str, Callable[[SnapshotRequests, str], StoredSnapshot]] = {
-    "pause": control.pause,
-    "resume": control.resume,
-    "cancel": control.cancel,
-}
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
@@ -33,7 +26,7 @@ def run(settings: Settings, arguments: Namespace) -> int:
         if arguments.action == "status":
             return _show(requests, arguments.id)
         found = control.find_snapshot(requests, arguments.id)
-        write_line(control.describe(_ACTIONS[arguments.action](requests, found.request.id)))
+        write_line(control.describe(control.ACTIONS[arguments.action](requests, found.request.id)))
     return 0
 
 
@@ -68,11 +61,9 @@ def _progress(stored: StoredSnapshot) -> str:
 
 def _finish(stored: StoredSnapshot) -> int:
     """Write what failed; the exit code."""
-    tables = zip(control.describe_tables(stored), stored.status.tables, strict=True)
-    failed = [line for line, table in tables if table.state == "failed"]
-    for line in failed:
+    for line in control.failed_tables(stored):
         write_message(line)
-    return int(stored.status.state != "done" or bool(failed))
+    return int(control.has_failed(stored))
 
 
 def _show(requests: SnapshotRequests, id: str | None) -> int:
@@ -87,5 +78,4 @@ def _show(requests: SnapshotRequests, id: str | None) -> int:
     write_line(control.describe(found))
     for line in control.describe_tables(found):
         write_line(line)
-    has_failed = any(table.state == "failed" for table in found.status.tables)
-    return int(found.status.state in ("failed", "cancelled") or has_failed)
+    return int(control.has_failed(found))

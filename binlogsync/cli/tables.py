@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
-from binlogsync.cli.output import write_line
+from binlogsync.cli.output import write_line, write_message
 from binlogsync.errors import ConfigError
 from binlogsync.filters import TableFilter
 from binlogsync.settings import Settings
@@ -33,5 +32,5 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
         if wanted.captures(table.database, table.table):
             key = ", ".join(column.name for column in table.columns if column.in_key) or "no key"
             write_line(f"{table.database}.{table.table}  {len(table.columns)} column(s), {key}")
-    sys.stderr.write(f"read from the server at {tables.read_at:%Y-%m-%d %H:%M:%S} UTC\n")
+    write_message(f"read from the server at {tables.read_at:%Y-%m-%d %H:%M:%S} UTC")
     return 0

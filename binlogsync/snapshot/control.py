@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from binlogsync.errors import ConfigError, StoreError
@@ -17,14 +17,6 @@ from binlogsync.snapshot.requests import SnapshotRequests, SnapshotStatus, Store
 
 _POLL_S = 0.5
 _TRIES = 20
-_MEANINGS = {
-    "waiting": "waiting for the tail",
-    "running": "running",
-    "paused": "paused",
-    "cancelled": "cancelled",
-    "done": "done",
-    "failed": "failed",
-}
 
 
 def find_snapshot(requests: SnapshotRequests, id: str | None) -> StoredSnapshot:
@@ -62,6 +54,24 @@ def cancel(requests: SnapshotRequests, id: str) -> StoredSnapshot:
     return _update(requests, id, _cancelled)
 
 
+ACTIONS: Mapping[str, Callable[[SnapshotRequests, str], StoredSnapshot]] = {
+    "pause": pause,
+    "resume": resume,
+    "cancel": cancel,
+}
+
+
+def has_failed(stored: StoredSnapshot) -> bool:
+    """True if the request, or one of its tables, failed or was cancelled."""
+    return stored.status.state in ("failed", "cancelled") or bool(failed_tables(stored))
+
+
+def failed_tables(stored: StoredSnapshot) -> list[str]:
+    """The lines of `describe_tables` for the tables that failed."""
+    tables = zip(describe_tables(stored), stored.status.tables, strict=True)
+    return [line for line, table in tables if table.state == "failed"]
+
+
 def _resumed(status: SnapshotStatus) -> SnapshotStatus:
     if status.state != "paused":
         return status
@@ -77,7 +87,7 @@ def _update(requests: SnapshotRequests, id: str, change: Callable[[SnapshotStatu
     for _ in range(_TRIES):
         stored = find_snapshot(requests, id)
         if stored.status.has_ended:
-            raise ConfigError(f"snapshot {id} has ended already: {_MEANINGS[stored.status.state]}")
+            raise ConfigError(f"snapshot {id} has ended already: {stored.status.state}")
         changed = change(stored.status)
         if changed == stored.status:
             return stored
@@ -129,7 +139,8 @@ def describe(stored: StoredSnapshot) -> str:
     what = names[0] if len(names) == 1 else f"{len(names)} tables" if request.tables else ", ".join(names)
     condition = f" where {request.where}" if request.where is not None else ""
     failed = sum(table.state == "failed" for table in status.tables)
-    parts = [f"{request.id} {_MEANINGS[status.state]}: {what}{condition}, {status.rows:,} rows"]
+    state = "waiting for the tail" if status.state == "waiting" else status.state
+    parts = [f"{request.id} {state}: {what}{condition}, {status.rows:,} rows"]
     if status.state == "running":
         done = sum(table.state == "done" for table in status.tables)
         parts.append(f"{done} of {len(status.tables)} tables done")

@@ -41,7 +41,7 @@ class SnapshotRequest:
         patterns: "database.table" with * and ?; a name in backquotes is taken as it is (binlogsync.filters).
         created_us: when it was created, microseconds since 1970 UTC.
         where: SQL condition for the rows of the one table; None for all rows.
-        subject: a separate subject for the rows; None for the subjects of the tables.
+        subject: reserved for a separate subject of the rows; the tail refuses a request that has one.
         rows_per_s: limit of the rate; None for no limit.
         tables: (database, table) that the tail has found for the patterns when it began; before, empty.
         first_ordinal: ordinal of its first row, set by the tail when it began; None before. The ordinals at

@@ -5,7 +5,7 @@ in the log of the run, and on the page of each table's subject, as the progress 
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -30,11 +30,6 @@ ADVICE: Advice = (
 )
 _REPORT_S = 10.0
 _CHECK_S = 5.0
-_ACTIONS: dict[str, Callable[[SnapshotRequests, str], StoredSnapshot]] = {
-    "pause": control.pause,
-    "resume": control.resume,
-    "cancel": control.cancel,
-}
 
 
 class SnapshotConfig(dg.Config):
@@ -80,8 +75,8 @@ def _control(context: dg.OpExecutionContext, requests: SnapshotRequests, config:
             context.log.info(control.describe(each))
         return
     found = control.find_snapshot(requests, config.snapshot or None)
-    if config.action in _ACTIONS:
-        found = _ACTIONS[config.action](requests, found.request.id)
+    if config.action in control.ACTIONS:
+        found = control.ACTIONS[config.action](requests, found.request.id)
     context.log.info("\n".join([control.describe(found), *control.describe_tables(found)]))
 
 
@@ -96,21 +91,14 @@ def _request(context: dg.OpExecutionContext, source: str, requests: SnapshotRequ
         for stored in control.follow(requests, request.id, stop):
             reporter.report(stored)
     if not stored.status.has_ended:
-        message = f"stopped ({stop.reason}); the tail goes on with the snapshot {request.id}: cancel it to end it"
+        message = f"stopped ({stop.reason}); the tail continues the snapshot {request.id}: cancel it to end it"
         context.log.info(message)
         if stop.reason == TERMINATED:
             raise dg.DagsterExecutionInterruptedError(message)
         return
-    failed = [line for line, table in _tables(stored) if table == "failed"]
-    if stored.status.state != "done" or failed:
-        text = "; ".join([control.describe(stored), *failed])
+    if control.has_failed(stored):
+        text = "; ".join([control.describe(stored), *control.failed_tables(stored)])
         raise dg.Failure(f"snapshot {text}", allow_retries=False)
-
-
-def _tables(stored: StoredSnapshot) -> list[tuple[str, str]]:
-    """(line, state) of each table."""
-    lines = control.describe_tables(stored)
-    return [(line, table.state) for line, table in zip(lines, stored.status.tables, strict=True)]
 
 
 class _SnapshotReporter:
