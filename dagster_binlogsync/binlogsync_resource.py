@@ -6,6 +6,7 @@ def shop(context: dg.AssetExecutionContext, binlogsync: BinlogsyncResource):
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from typing import Any
 
 import dagster as dg
@@ -22,13 +23,7 @@ from dagster_binlogsync.consume.spec import ConsumerSpec
 from dagster_binlogsync.options import build_tail_config
 from dagster_binlogsync.resource_keys import ResourceKeys, SourceResources
 from dagster_binlogsync.resources.audit import AuditLog
-from dagster_binlogsync.resources.from_settings import (
-    build_audit,
-    build_jetstream,
-    build_mysql,
-    build_positions,
-    build_warehouse,
-)
+from dagster_binlogsync.resources.from_settings import build_resources
 from dagster_binlogsync.resources.jetstream import JetStream
 from dagster_binlogsync.resources.mysql import MySQLSource
 from dagster_binlogsync.resources.positions import Positions
@@ -51,14 +46,8 @@ class BinlogsyncResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     def from_settings(cls, settings: Settings | None = None, source: str | None = None) -> "BinlogsyncResource":
         """The resource of a source of the settings; None reads the settings, and takes the first source."""
         settings = settings or Settings.read()
-        made = cls(
-            source=settings.source(source),
-            mysql=build_mysql(settings, source),
-            jetstream=build_jetstream(settings),
-            positions=build_positions(settings),
-            audit=build_audit(settings),
-            warehouse=build_warehouse(settings),
-        )
+        name = settings.source(source)
+        made = cls(source=name, **build_resources(settings, {name: ResourceKeys()}))
         made._tail_config = build_tail_config(settings)
         return made
 
@@ -69,13 +58,7 @@ class BinlogsyncResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def parts(self, keys: ResourceKeys) -> dict[str, Any]:
         """The connections as separate resources, by key."""
-        return {
-            keys.mysql: self.mysql,
-            keys.jetstream: self.jetstream,
-            keys.positions: self.positions,
-            keys.audit: self.audit,
-            keys.warehouse: self.warehouse,
-        }
+        return {getattr(keys, kind.name): getattr(self, kind.name) for kind in fields(ResourceKeys)}
 
     def consume(
         self, context: dg.AssetExecutionContext, config: ConsumeConfig | None = None

@@ -41,8 +41,9 @@ class ConsumerDefinitions:
 
 def find_uncaptured(tables: Iterable[TableAsset], options: TailConfig) -> frozenset[dg.AssetKey]:
     """Keys of the mirrors whose tables a tail with these options does not capture: they would never change."""
+    captures = options.build_filter()
     mirrors = (table for table in tables if table.is_mirror)
-    return frozenset(each.key for each in mirrors if not options.captures(each.name.database, each.name.table))
+    return frozenset(each.key for each in mirrors if not captures(each.name.database, each.name.table))
 
 
 def find_definitions(package: ModuleType) -> ConsumerDefinitions:

@@ -29,19 +29,17 @@ def build_row_count_checks(
 ) -> list[dg.AssetChecksDefinition]:
     """The check `row_count` of the mirrors of a source; none if it has no mirrors."""
     mirrors = mirrors_of(tables)
-    return [
-        *build_check_steps(
-            "row_count",
-            source,
-            mirrors,
-            lambda name: f"The mirror has as many rows as {name.markdown} in MySQL. Scans the whole table in MySQL.",
-            lambda _, resources, table: row_count(
-                table.name, resources.mysql.config(table.name.source), resources.warehouse.file()
-            ),
-            keys.require(("mysql", "warehouse")),
-            keys,
-        )
-    ]
+    return build_check_steps(
+        "row_count",
+        source,
+        mirrors,
+        lambda name: f"The mirror has as many rows as {name.markdown} in MySQL. Scans the whole table in MySQL.",
+        lambda _, resources, table: row_count(
+            table.name, resources.mysql.config(table.name.source), resources.warehouse.file()
+        ),
+        keys.require(("mysql", "warehouse")),
+        keys,
+    )
 
 
 def row_count(name: TableName, mysql: MySQLConfig, tables: TableStore) -> dg.AssetCheckResult:

@@ -7,6 +7,7 @@ is a Failure with its position and what to do. There is no RetryPolicy: with one
 the run that is being cancelled.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -99,10 +100,13 @@ class TailConfig(dg.Config):
     bookmark_keep: int = setting_field(TailSection, "bookmark_keep", gt=0)
     bookmark_keep_days: float = setting_field(TailSection, "bookmark_keep_days", gt=0)
 
-    def captures(self, database: str, table: str) -> bool:
-        """Whether the tail captures the table, on a server that compares names exactly or in lower case."""
+    def build_filter(self) -> Callable[[str, str], bool]:
+        """Whether the tail captures a (database, table), on a server that compares names exactly or in lower case."""
         tables = TableFilter(tuple(self.include), tuple(self.exclude))
-        return tables.captures(database, table) or tables.folded(str.lower).captures(database.lower(), table.lower())
+        lower = tables.folded(str.lower)
+        return lambda database, table: (
+            tables.captures(database, table) or lower.captures(database.lower(), table.lower())
+        )
 
     def options(self, source: str) -> TailOptions:
         """The options as the library takes them."""

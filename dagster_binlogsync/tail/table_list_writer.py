@@ -26,9 +26,10 @@ _JOIN_S = 5.0
 class TableListWriter:
     """Keeps the list of one source in a folder; a context manager. Without a folder it does nothing."""
 
-    def __init__(self, mysql: MySQLConfig, source: str, folder: Path | None, refresh_s: float = REFRESH_S) -> None:
-        self._mysql, self._source, self._folder, self._refresh_s = mysql, source, folder, refresh_s
+    def __init__(self, mysql: MySQLConfig, source: str, folder: Path | None) -> None:
+        self._mysql, self._source, self._folder = mysql, source, folder
         self._names: frozenset[tuple[str, str]] = frozenset()
+        self._awaited: set[tuple[str, str]] = set()
         self._end, self._wake = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"table list of {source}", daemon=True)
 
@@ -44,8 +45,10 @@ class TableListWriter:
             self._thread.join(_JOIN_S)
 
     def note_tables(self, tables: Iterable[tuple[str, str]]) -> None:
-        """Refresh the list soon if one of these tables, which have changes, is not in it."""
-        if self._folder is not None and not self._names.issuperset(tables):
+        """Refresh the list soon if one of these tables, which have changes, is not in it: once for each table."""
+        new = set(tables) - self._names - self._awaited
+        if self._folder is not None and new:
+            self._awaited |= new
             self._wake.set()
 
     def _run(self) -> None:
@@ -53,7 +56,7 @@ class TableListWriter:
             self._wake.clear()
             self._refresh()
             if not self._end.wait(SOON_S):
-                self._wake.wait(self._refresh_s)
+                self._wake.wait(REFRESH_S)
 
     def _refresh(self) -> None:
         assert self._folder is not None
