@@ -125,7 +125,8 @@ def replicate(replica: servers.MySQLServer, source: servers.MySQLServer) -> None
 def wait_for_all(replica: servers.MySQLServer, source: servers.MySQLServer) -> None:
     """Wait until the replica has executed all transactions of the source."""
     [(executed,)] = run(source, "SELECT @@GLOBAL.gtid_executed")
-    run(replica, f"SELECT WAIT_FOR_EXECUTED_GTID_SET('{executed}', 600)")
+    if run(replica, f"SELECT WAIT_FOR_EXECUTED_GTID_SET('{executed}', 600)") != ((0,),):
+        raise SystemExit("the replica has not executed all transactions of the source")
 
 
 def promote(replica: servers.MySQLServer) -> None:
