@@ -338,7 +338,8 @@ class ContinuousPool:
         threading.current_thread().name = f"consume {state.name}"
         work = state.live.work
         try:
-            state.target.take([work], self._stop)
+            with state.live.reading_ahead():
+                state.target.take([work], self._stop)
             if not self._stop.is_set():
                 state.live.confirm(work)
             self._finish(state)

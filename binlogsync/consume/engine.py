@@ -18,6 +18,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -207,6 +208,8 @@ class _Run:
     verified_at: float = 0.0
     has_all: bool = True
     """False after a fetch without messages if the stream may have more: the answer was slow, or was not asked for."""
+    has_backlog: bool = False
+    """True if the last round ended before it had fetched all changes."""
     deliveries: tuple[TableDelivery, ...] = ()
     started: float = field(default_factory=time.monotonic)
 
@@ -216,7 +219,7 @@ class _Run:
         is_drained = False
         try:
             keys = [ProgressKey(self.options.client_id, self.reader.source, *table) for table in tables]
-            self.target.use_streams(self.reader, keys, self.stop)
+            self.target.use_streams(self.reader.beside(), keys, self.stop)
             self.deliveries = tuple(open_delivery(self.reader, key, self.target, self.options) for key in keys)
             self._begin()
             while not is_drained and not self.stop.is_set() and time.monotonic() < ends_at:
@@ -259,7 +262,8 @@ class _Run:
         is_busy = has_work or self._count_fetched() > held or self._count_skipped() > skipped
         self.pulse(is_busy or not self.has_all)
         if has_work:
-            self.target.take([each for each in work if each.batches], self.stop)
+            with self._reading_ahead():
+                self.target.take([each for each in work if each.batches], self.stop)
             self.rounds += 1
             if not self.stop.is_set():
                 for delivery, each in zip(self.deliveries, work, strict=True):
@@ -270,6 +274,13 @@ class _Run:
                 self.stop.wait(min(_LOOK_S, max(timeout_s, _SHORT_S)))
         return is_busy
 
+    def _reading_ahead(self) -> AbstractContextManager[None]:
+        """Fetch the changes of the next round meanwhile, if it is likely that there are any."""
+        if not self.has_backlog:
+            return nullcontext()
+        [delivery] = self.deliveries
+        return self.reader.reading_ahead(delivery.durable, self.options.max_changes)
+
     def _gather(self, timeout_s: float) -> list[TableChanges]:
         """The changes of the only table, for one transaction; none when none arrived within the timeout."""
         [delivery], limit = self.deliveries, self.options.max_changes
@@ -277,8 +288,10 @@ class _Run:
         end = 0 if is_held else self.reader.last_sequence()
         wait_s = _SHORT_S if is_held else min(max(timeout_s, _SHORT_S), _POLL_S)
         gather_until = time.monotonic() + self.options.gather_s
+        self.has_backlog = False
         while not self.stop.is_set() and delivery.fetch(limit, wait_s):
             if delivery.is_full(limit) or time.monotonic() > gather_until:
+                self.has_backlog = True
                 break
             wait_s = _SHORT_S
         if delivery.fetched:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from binlogsync.consume.boundaries import count_changes
@@ -53,7 +54,7 @@ class LiveTable:
     ) -> LiveTable:
         """Load a new mirror, then start delivery after the progress; the reader belongs to the table from now on."""
         key = ProgressKey(options.client_id, reader.source, *table)
-        target.use_streams(reader, [key], stop)
+        target.use_streams(reader.beside(), [key], stop)
         try:
             delivery = open_delivery(reader, key, target, options)
             delivery.ack_every_s = ACK_S
@@ -98,6 +99,12 @@ class LiveTable:
             self._begin()
             return True
         return has_found
+
+    def reading_ahead(self) -> AbstractContextManager[None]:
+        """Fetch what comes next during the `with` block, if there probably is more."""
+        if not self.has_more:
+            return nullcontext()
+        return self.reader.reading_ahead(self.delivery.durable, self.options.max_changes)
 
     def confirm(self, work: TableChanges) -> None:
         """The target has applied these changes."""

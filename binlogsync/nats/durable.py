@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nats.errors
 import nats.js.errors
@@ -18,6 +18,9 @@ from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy, 
 from binlogsync.nats.frame_kernel import DELIVERED, DELIVERY, REPLY, SEQUENCE
 from binlogsync.nats.message_block import MessageBlock
 from binlogsync.nats.pull import PullSubscription
+
+if TYPE_CHECKING:
+    from binlogsync.nats.messages import StreamBatch
 
 log = logging.getLogger(__name__)
 _ACK_WAIT_S = 3600.0
@@ -52,8 +55,9 @@ class DurableState:
 @dataclass(slots=True)
 class DurableConsumer:
     """A durable of a reader: `given` is the sequence of the last message returned, `kept` are received messages after
-    it, `owed` is the reply subject that acks the changes returned but not acked yet, `stream_created_at` is when the
-    stream was created in which the server's durable was found or created last, `notify` the listener of its messages.
+    it, `ahead` is what was decoded and not returned, `owed` is the reply subject that acks the changes returned but not
+    acked yet, `stream_created_at` is when the stream was created in which the server's durable was found or created
+    last, `notify` the listener of its messages.
     """
 
     name: str
@@ -64,6 +68,7 @@ class DurableConsumer:
     deliveries: int = 0
     is_broken: bool = False
     kept: MessageBlock = field(default_factory=MessageBlock.empty)
+    ahead: list[StreamBatch] = field(default_factory=list)
     owed: str | None = None
     stream_created_at: str | None = None
     notify: Callable[[], None] | None = None

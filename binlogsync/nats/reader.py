@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TypeVar
 
@@ -38,6 +39,7 @@ from binlogsync.nats.frame_kernel import REPLY, SEQUENCE
 from binlogsync.nats.message_block import MessageBlock
 from binlogsync.nats.messages import DeliveredMessage, MessageLookups, StreamBatch, decode, decode_block
 from binlogsync.nats.pull import PullSubscription
+from binlogsync.nats.read_ahead import WAIT_S, reading_ahead
 from binlogsync.nats.server_errors import refused_error
 from binlogsync.nats.stream_tables import count_messages, no_stream_error
 from binlogsync.nats.table_name_case import check_spelling
@@ -138,12 +140,26 @@ class StreamReader:
         """
         if (follow := self._durables.get(durable)) is None:
             raise ConfigError(f"durable {durable} is not open in this reader; call ensure_durable first")
+        if follow.ahead:
+            ahead, follow.ahead = follow.ahead, []
+            return ahead
         ends_at, left_s = time.monotonic() + timeout_s, timeout_s
         while True:
             batches, is_empty = self._next(follow, max_messages, left_s)
             left_s = ends_at - time.monotonic()
             if batches or is_empty or left_s <= 0:
                 return batches
+
+    @contextmanager
+    def reading_ahead(self, durable: str, max_changes: int) -> Iterator[None]:
+        """Receive and decode messages in another thread during the `with` block, for the next `fetch`.
+
+        The block must not use the reader; a reader `beside` it may be used.
+        """
+        follow = self._durables[durable]
+        with reading_ahead(lambda: self._next(follow, max_changes, WAIT_S)[0], max_changes) as found:
+            yield
+        follow.ahead += found
 
     def _next(self, follow: DurableConsumer, most: int, timeout_s: float) -> tuple[Sequence[StreamBatch], bool]:
         """(batches, whether no message arrived). No batches also if no tail wrote the messages."""
@@ -199,7 +215,9 @@ class StreamReader:
     def has_all(self, durable: str) -> bool:
         """True when `fetch` has returned all messages of the durable, or passed over those that no tail wrote."""
         left, follow = self.pending(durable), self._durables[durable]
-        return left is not None and not left.num_pending and left.last_delivered_stream_seq <= follow.given
+        if left is None or left.num_pending or follow.ahead:
+            return False
+        return left.last_delivered_stream_seq <= follow.given
 
     def pending_counts(self) -> Mapping[str, int]:
         """Durables of the stream -> number of messages not delivered yet or not acked."""
