@@ -6,7 +6,8 @@ is sent at once, while the caller processes messages, until enough are buffered.
 complete requests, if there are any, so that messages that arrive one by one are decoded together.
 
 After `listen` a request is open nearly always, and a callback reports that messages arrived: many durables can then
-share one connection and few threads, and cost nothing while they have no messages.
+share one connection and few threads, and cost nothing while they have no messages. Messages that have arrived are then
+taken in the caller's thread: a request to the event loop costs more than receiving a small message.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import asyncio
 import contextlib
 import json
 import math
-from collections import deque
 from collections.abc import Awaitable, Callable
 
 import nats.errors
@@ -25,6 +25,7 @@ from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
 from binlogsync.nats.adapter import stop_receiving, subscribe_raw
+from binlogsync.nats.block_buffer import BlockBuffer
 from binlogsync.nats.frame_kernel import DELIVERED
 from binlogsync.nats.message_block import MessageBlock, RawMessage
 
@@ -34,8 +35,6 @@ _MOST_BUFFERED_BYTES = 32 << 20
 """No request is sent while more bytes than this are buffered; memory use is at most this plus one request."""
 _REPLY_S = 10.0  # a request without a reply for so long is lost
 _LISTEN_S = 30.0  # how long a request of a listening subscription is open
-_JOINED_BYTES = 256 << 10
-"""Larger blocks are not copied to process them together."""
 _STATUS = "Status"
 _NO_MESSAGES, _EXPIRED, _CONFLICT = "404", "408", "409"
 
@@ -48,10 +47,8 @@ class PullSubscription:
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}"
         self._inbox = client.new_inbox()
         self._subscription: Subscription | None = None
-        self._buffer: deque[MessageBlock] = deque()
-        self._buffered = 0  # number of messages
-        self._buffer_bytes = 0
-        self._complete = 0  # number of buffered messages that belong to complete requests
+        self._buffer = BlockBuffer()
+        self._loop = asyncio.get_running_loop()
         self._count = 1  # number of messages in a request sent ahead of the caller
         self._sending: asyncio.Task[None] | None = None
         self._request_number = 0  # of the last request; the last token of its reply subject
@@ -86,55 +83,47 @@ class PullSubscription:
 
         Raises nats.js.errors.APIError when the server has no such durable.
         """
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         ends_at = loop.time() + timeout_s
         self._count = max(self._count, count)
         if self._notify is not None and self._remaining and loop.time() > self._ends_at:
             self._remaining = 0  # the server's reply that it expired is lost
-        if not self._buffer and not self._remaining:
+        if not self._buffer.count and not self._remaining:
             await self._request(count)
             await self._wait(ends_at - loop.time())
-        elif not self._complete and (self._notify is None or self._error is not None):
+        elif not self._buffer.has_complete and (self._notify is None or self._error is not None):
             await self._wait(ends_at - loop.time())
-        if not self._buffer and not self._remaining and (left_s := ends_at - loop.time()) > 0:
+        if not self._buffer.count and not self._remaining and (left_s := ends_at - loop.time()) > 0:
             await self._request(1, left_s)
             await self._wait(left_s)
-        found = self._first(min(count, self._complete or self._buffered))
-        self._complete = max(0, self._complete - len(found))
-        self._buffered -= len(found)
-        self._buffer_bytes -= found.size
+        found = self._buffer.take(count)
         self._request_ahead()
-        if self._buffer:
+        if self._buffer.count:
             self._report()
         return found
 
-    def _first(self, count: int) -> MessageBlock:
-        """Remove the first `count` messages from the buffer, or fewer: those that share memory, and few others."""
-        blocks: list[MessageBlock] = []
-        size = 0
-        while count > 0:
-            block = self._buffer[0]
-            if size > _JOINED_BYTES and block.text is not blocks[-1].text:
-                break
-            self._buffer.popleft()
-            size += block.size
-            if len(block) > count:
-                self._buffer.appendleft(block.slice(count, len(block)))
-                block = block.slice(0, count)
-            count -= len(block)
-            blocks.append(block)
-        return MessageBlock.join(blocks)
+    def take_arrived(self, count: int) -> MessageBlock:
+        """Up to `count` messages that have arrived, if it listens; empty after an error. For any thread."""
+        if self._notify is None or self._error is not None or not self._buffer.count:
+            return MessageBlock.empty()
+        found = self._buffer.take(count)
+        if self._has_more and not self._remaining:
+            with contextlib.suppress(RuntimeError):  # the connection is being closed
+                self._loop.call_soon_threadsafe(self._request_ahead)
+        if self._buffer.count:
+            self._report()
+        return found
 
     def _request_ahead(self) -> None:
         """Send the next request if the stream has more messages and not enough are buffered."""
-        if self._has_more and not self._remaining and self._buffer_bytes <= _MOST_BUFFERED_BYTES:
+        if self._has_more and not self._remaining and self._buffer.size <= _MOST_BUFFERED_BYTES:
             wait_s = 0.0 if self._notify is None else _LISTEN_S
             self._sending = asyncio.ensure_future(_quietly(self._request(self._count, wait_s)))
 
     def _request(self, count: int, wait_s: float = 0.0) -> Awaitable[None]:
         """Send a request for the messages available now, or within `wait_s`."""
         self._request_number, self._remaining, self._has_more = self._request_number + 1, count, False
-        self._ends_at = asyncio.get_running_loop().time() + wait_s + _REPLY_S
+        self._ends_at = self._loop.time() + wait_s + _REPLY_S
         self._finished.clear()
         most_bytes = _MOST_BYTES if self._notify is None else _SHARED_BYTES
         request: dict[str, object] = {"batch": count, "max_bytes": max(most_bytes, 2 * self._client.max_payload)}
@@ -164,14 +153,12 @@ class PullSubscription:
 
     def _append(self, block: MessageBlock) -> None:
         """Add messages of the stream to the buffer."""
-        is_first = not self._buffered and len(block) > 0
+        is_first = False
         while len(block):
             # More than the request may still deliver are of an earlier request.
             count = min(len(block), max(self._remaining, 1))
             part, block = block.slice(0, count), block.slice(count, len(block))
-            self._buffer.append(part)
-            self._buffered += count
-            self._buffer_bytes += part.size
+            is_first = self._buffer.append(part) or is_first
             self._remaining -= count
             if self._remaining <= 0:
                 self._has_more = True
@@ -190,7 +177,7 @@ class PullSubscription:
         self._has_more = status == _CONFLICT
         if self._notify is not None:
             # Another request after an empty one with another status could fail at once, again and again.
-            self._has_more = status in (_NO_MESSAGES, _EXPIRED) or bool(self._buffer)
+            self._has_more = status in (_NO_MESSAGES, _EXPIRED) or self._buffer.count > 0
         self._finish()
         if not self._remaining:
             self._report()
@@ -202,7 +189,8 @@ class PullSubscription:
 
     def _finish(self) -> None:
         """The request is complete."""
-        self._remaining, self._complete = 0, self._buffered
+        self._remaining = 0
+        self._buffer.complete()
         self._finished.set()
         self._request_ahead()
 

@@ -163,6 +163,8 @@ class StreamReader:
 
     def _next(self, follow: DurableConsumer, most: int, timeout_s: float) -> tuple[Sequence[StreamBatch], bool]:
         """(batches, whether no message arrived). No batches also if no tail wrote the messages."""
+        if not (follow.is_broken or len(follow.kept) or follow.subscription is None or self.is_lost):
+            follow.kept = follow.accept(follow.subscription.take_arrived(most))
         if follow.is_broken or not len(follow.kept):
             follow.kept = self._retry(lambda client: self._fetch(client, follow, (most, timeout_s)), extra_s=timeout_s)
         count = count_decodable(follow.kept)
