@@ -320,13 +320,12 @@ def build_batch(
     Sequences are converted; Arrow arrays of the right type are taken as they are.
     """
     if not isinstance(ops, pa.DictionaryArray):
-        ops = pa.array(ops, pa.string()).dictionary_encode().cast(OP_TYPE)
+        ops = _labels(ops, OP_TYPE)
     arrays: list[pa.Array] = [ops, *images]
     for item in SOURCE_FIELDS:
         values = source[item.name]
         if not isinstance(values, pa.Array):
-            plain = pa.string() if item.type == NAME_TYPE else item.type
-            values = pa.array(values, plain)
+            values = _labels(values, NAME_TYPE) if item.type == NAME_TYPE else pa.array(values, item.type)
         if values.type != item.type:
             values = values.dictionary_encode().cast(item.type) if item.type == NAME_TYPE else values.cast(item.type)
         arrays.append(values)
@@ -337,3 +336,11 @@ def build_batch(
         *SOURCE_FIELDS,
     ]
     return ChangeBatch(schema, pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields)), *server, impossible or {})
+
+
+def _labels(values: Sequence[Any], kind: pa.DictionaryType) -> pa.DictionaryArray:
+    """The texts, or None, with a dictionary in the order in which they occur."""
+    numbers: dict[str, int] = {}
+    indices = [None if value is None else numbers.setdefault(value, len(numbers)) for value in values]
+    dictionary = pa.array(list(numbers), kind.value_type)
+    return pa.DictionaryArray.from_arrays(pa.array(indices, kind.index_type), dictionary)

@@ -277,6 +277,8 @@ def _image(
     impossible: dict[tuple[Literal["before", "after"], str], pa.StringArray],
 ) -> pa.StructArray:
     """One image of all rows; `where` is its name, and the sources, which list its JSON nulls."""
+    if is_null == [True]:
+        return _null_image(schema)
     name, sources = where
     sample = is_null.index(False) if False in is_null else None
     columns = zip(schema.columns, image_columns, strict=True) if image_columns else ()
@@ -298,6 +300,18 @@ def _image(
             impossible[name, column.name] = texts
         arrays.append(array)
         fields.append(pa.field(column.name, array.type))
+    return _struct(arrays, fields, is_null)
+
+
+@lru_cache(maxsize=1024)
+def _null_image(schema: TableSchema) -> pa.StructArray:
+    """The image of one row that has none: every insert and delete has one, and to build it costs as much as a row."""
+    arrays = [read_column(column, [None])[0] for column in schema.columns]
+    fields = [pa.field(column.name, array.type) for column, array in zip(schema.columns, arrays, strict=True)]
+    return _struct(arrays, fields, [True])
+
+
+def _struct(arrays: Sequence[pa.Array], fields: Sequence[pa.Field], is_null: Sequence[bool]) -> pa.StructArray:
     if not fields:
         return pa.array([None if null else {} for null in is_null], pa.struct([]))
     return pa.StructArray.from_arrays(arrays, fields=fields, mask=pa.array(is_null))
