@@ -20,7 +20,7 @@ from binlogsync.binlog.layout import ColumnError
 from binlogsync.binlog.log_tracker import LogTracker
 from binlogsync.binlog.numbering import number_changes
 from binlogsync.binlog.rendered import ImageRenderer
-from binlogsync.binlog.row_parts import ColumnPart, TextPart, decode_parts
+from binlogsync.binlog.row_parts import ColumnPart, Memories, TextPart, decode_parts
 from binlogsync.binlog.scan_state import RowEvents, ScanField, ScanStop, Transactions
 from binlogsync.binlog.source_columns import SourceColumns
 from binlogsync.binlog.visible_tables import visible_changes
@@ -256,7 +256,7 @@ class Assembler:
         """The rows decoded, by layout, and the number of changes of each row event."""
         layouts = self._catalog.layouts
         try:
-            return decode_parts(self.rows, planned, layouts, self._renderer)
+            return decode_parts(self.rows, planned, layouts, self._renderer, Memories(self._kept))
         except ColumnError as error:
             event = self._undecodable = error.event
             pos = int(self.transactions.begin[self.rows.transaction[event]])

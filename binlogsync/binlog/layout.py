@@ -155,22 +155,37 @@ class Layout:
         return cls(table.schema, (before, after), captured, table.visible_table)
 
     def decode(
-        self, base: int, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], ops: npt.NDArray[np.int8]
+        self,
+        base: int,
+        starts: npt.NDArray[np.int64],
+        ends: npt.NDArray[np.int64],
+        ops: npt.NDArray[np.int8],
+        *,
+        is_one_memory: bool = True,
     ) -> DecodedRows:
-        """Decode all rows of the events at `starts` to `ends`, relative to address `base`; raises ColumnError."""
+        """Decode all rows of the events at `starts` to `ends`, relative to address `base`; raises ColumnError.
+
+        `is_one_memory` is False unless all bytes between two events can be read.
+        """
         try:
-            return self._decode(base, starts, ends, ops)
+            return self._decode(base, starts, ends, ops, is_one_memory=is_one_memory)
         except ColumnError:
             # An error that occurs while whole columns are built does not name the event: decode each event separately.
             for n in range(len(starts) if len(starts) > 1 else 0):
                 try:
-                    self._decode(base, starts[n : n + 1], ends[n : n + 1], ops[n : n + 1])
+                    self._decode(base, starts[n : n + 1], ends[n : n + 1], ops[n : n + 1], is_one_memory=True)
                 except ColumnError as error:
                     raise ColumnError(str(error), error.column, n) from error
             raise
 
     def _decode(
-        self, base: int, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], ops: npt.NDArray[np.int8]
+        self,
+        base: int,
+        starts: npt.NDArray[np.int64],
+        ends: npt.NDArray[np.int64],
+        ops: npt.NDArray[np.int8],
+        *,
+        is_one_memory: bool,
     ) -> DecodedRows:
         event_bytes = _rounded(int((ends - starts).sum()))
         most = event_bytes // min(image.least for image in self.images) + 1
@@ -180,7 +195,9 @@ class Layout:
         date_list = arena.take(self._date_list_bytes(most))
         arena.view(date_list, 1, np.int64)[0] = 0
         specs = (self.images[0].kernel, self.images[1].kernel)
-        counts = rows.decode_rows(base, (starts, ends, ops), specs, (targets[0], targets[1]), date_list, most)
+        counts = rows.decode_rows(
+            base, (starts, ends, ops), specs, (targets[0], targets[1]), date_list, most, is_one_memory=is_one_memory
+        )
         if isinstance(counts, rows.DecodeFault):
             columns = self.images[counts.image].columns
             column = columns[counts.column].name if columns and counts.status != rows.DecodeStatus.TOO_MANY else ""

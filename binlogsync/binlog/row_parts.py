@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from binlogsync.binlog.layout import ColumnError, DecodedRows, Layout
+from binlogsync.binlog.memory import address
 from binlogsync.binlog.rendered import ImageRenderer, ImageTexts, RenderedBatch
 from binlogsync.binlog.scan_state import RowEvents
 from binlogsync.binlog.source_columns import SourceColumns
@@ -70,8 +71,25 @@ class TextPart:
         return RenderedBatch(self.layout, data, changes, server)
 
 
+class Memories:
+    """The memories that row events are in: those `kept` from other places, and one buffer for all others."""
+
+    def __init__(self, kept: Sequence[npt.NDArray[np.uint8]]) -> None:
+        bounds = sorted((address(memory), len(memory)) for memory in kept)
+        self._begins = np.array([begin for begin, _ in bounds], np.int64)
+        self._sizes = np.array([size for _, size in bounds], np.int64)
+
+    def are_one(self, at: Longs) -> bool:
+        """True when the events at these addresses are in one memory."""
+        if not len(self._begins) or not len(at):
+            return True
+        numbers = np.searchsorted(self._begins, at, "right") - 1
+        numbers[at >= self._begins[numbers] + self._sizes[numbers]] = -1
+        return bool((numbers == numbers[0]).all())
+
+
 def decode_parts(
-    events: RowEvents, count: int, layouts: Sequence[Layout], renderer: ImageRenderer | None
+    events: RowEvents, count: int, layouts: Sequence[Layout], renderer: ImageRenderer | None, memories: Memories
 ) -> tuple[list[ColumnPart | TextPart], Longs]:
     """The rows of the first `count` events by layout, and the number of rows of each event.
 
@@ -80,7 +98,8 @@ def decode_parts(
     counts, numbers = np.zeros(count, np.int64), events.layout[:count]
     texts = None if renderer is None else renderer.render(events, count, layouts)
     if texts is None:
-        return [_columns(events, np.flatnonzero(numbers == n), layouts[n], counts) for n in np.unique(numbers)], counts
+        chosen_by = {n: np.flatnonzero(numbers == n) for n in np.unique(numbers).tolist()}
+        return [_columns(events, chosen, layouts[n], counts, memories) for n, chosen in chosen_by.items()], counts
     owned: dict[int, list[int]] = {}
     for event, number in enumerate(numbers.tolist()):
         owned.setdefault(number, []).append(event)
@@ -91,14 +110,15 @@ def decode_parts(
             parts.append(TextPart(layouts[number], chosen, own))
             counts[chosen] = [len(each) for each in own]
         else:
-            parts.append(_columns(events, np.array(chosen), layouts[number], counts))
+            parts.append(_columns(events, np.array(chosen), layouts[number], counts, memories))
     return parts, counts
 
 
-def _columns(events: RowEvents, chosen: Longs, layout: Layout, counts: Longs) -> ColumnPart:
+def _columns(events: RowEvents, chosen: Longs, layout: Layout, counts: Longs, memories: Memories) -> ColumnPart:
     """The rows of the chosen events; writes the number of rows of each to `counts`."""
     try:
-        decoded = layout.decode(0, events.at[chosen], events.end[chosen], events.op[chosen])
+        at, is_one = events.at[chosen], memories.are_one(events.at[chosen])
+        decoded = layout.decode(0, at, events.end[chosen], events.op[chosen], is_one_memory=is_one)
     except ColumnError as error:
         raise ColumnError(str(error), error.column, int(chosen[error.event])) from error
     counts[chosen] = decoded.counts

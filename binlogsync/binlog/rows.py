@@ -363,12 +363,15 @@ def decode_rows(
     targets: tuple[Table, Table],
     date_list: int,
     most: int,
+    *,
+    is_one_memory: bool,
 ) -> npt.NDArray[np.int64] | DecodeFault:
     """Decode the before and after images of all rows of `events` (offsets of first row and end from `base`, op) into
     `targets`, which have room for `most` rows.
 
-    `notes` is the address of the list of impossible dates: their number, initially 0, then (image, column, row, packed
-    value) for each.
+    `date_list` is the address of the list of impossible dates: their number, initially 0, then (image, column, row,
+    packed value) for each. With `is_one_memory`, all bytes between two events can be read: then long strings are copied
+    in steps that may read bytes of the next event. Otherwise the memory after an event may not exist.
     Returns the number of rows of each event, or the DecodeFault that ended the call.
     """
     columns = max(len(spec.methods) for spec in specs)
@@ -384,7 +387,7 @@ def decode_rows(
     )
     widths = np.array([address(spec.widths) for spec in specs])
     block, wrong = np.zeros((2, size), np.int64), np.empty(size + 1, np.int64)
-    limit = base + int(events[1].max(initial=0))
+    limit = base + int(events[1].max(initial=0)) if is_one_memory else 0
     constants = [address(array) for array in (ZEROS, temporal.MONTHS, text.RECODING_TABLES, wrong)]
     shared = np.array([8 * (size + 8), limit, *constants, date_list, _READ_BLOCK_CODE])
     counts = np.zeros(len(events[0]), np.int64)
