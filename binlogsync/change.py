@@ -22,6 +22,9 @@ one position, and `gtid` is "snapshot:" and the id of the snapshot. So (file, po
 stream, and `Change.id` is unique. (file, txn_pos, order) does so only with the op: it precedes the transaction that
 begins at `txn_pos`. Ordinals begin at FIRST_ORDINAL (position.py), above the numbers of all changes.
 
+A table without a key for chunks is published as a whole: a change with the op "t" empties the table, and all its rows
+follow. Their `gtid` ends in ":first", ":true" or ":last" (SNAPSHOT_STAGES).
+
 A schema change is a separate batch, in binlog order among the changes, one for each table that it affects: `ddl` holds
 the statement, the op is "s", and the images have no columns.
 """
@@ -124,7 +127,8 @@ class SchemaChange:
 class SourceInfo:
     """Source metadata of one change; `coordinates` orders the changes of one server.
 
-    `snapshot` is True for a row that a snapshot has read; `gtid` then names the snapshot, not a transaction.
+    `snapshot` is True for a row that a snapshot has read, and for the reset before the rows of a whole table; `gtid`
+    then names the snapshot, not a transaction.
     """
 
     server_uuid: str
@@ -250,14 +254,29 @@ class ChangeBatch:
         return SourceValues(ts_us.cast(pa.int64()).as_py(), *(value.as_py() for value in others))
 
     def published_rows(self) -> pa.BooleanArray | None:
-        """Which changes are rows that a snapshot has published into the stream; None if there are none."""
+        """Which changes are rows that a snapshot has published into the stream, or the reset before the rows of a whole
+        table; None if there are none.
+        """
         op = self.data.column("op")
         labels = op.dictionary.to_pylist()
-        is_read = pc.equal(op.indices, labels.index("r")) if "r" in labels else None
+        numbers = [number for number, label in enumerate(labels) if label in ("r", "t")]
+        is_read = pc.is_in(op.indices, pa.array(numbers, op.indices.type)) if numbers else None
         if is_read is None or not is_read.true_count:
             return None
         names = self.data.column("gtid").cast(pa.string())
         mask = pc.and_(is_read, pc.starts_with(names, SNAPSHOT).fill_null(False))
+        return mask if mask.true_count else None
+
+    def merged_rows(self) -> pa.BooleanArray | None:
+        """Which of the `published_rows` were merged with the changes by their key: the table may have them already.
+
+        The others follow a reset of the table, and all of them are new. None if there are none.
+        """
+        published = self.published_rows()
+        if published is None:
+            return None
+        stages = pc.count_substring(self.data.column("gtid").cast(pa.string()), ":")
+        mask = pc.and_(published, pc.equal(stages, 1).fill_null(False))
         return mask if mask.true_count else None
 
     def ids(self) -> pa.StringArray:
@@ -289,8 +308,12 @@ class ChangeBatch:
         """The same, from the values that `present` returned for both images."""
         images = (spread(self.data.column(name), as_dicts(own)) for name, own in (("before", before), ("after", after)))
         ops = python_values(self.data.column("op"))
-        names = ("ts_us", "gtid", "file", "pos", "row", "order")
-        places = zip(*(python_values(self.data.column(name)) for name in names), (op == "r" for op in ops), strict=True)
+        columns = [python_values(self.data.column(name)) for name in ("ts_us", "gtid", "file", "pos", "row", "order")]
+        is_read = (
+            op == "r" or (op == "t" and str(gtid).startswith(SNAPSHOT))
+            for op, gtid in zip(ops, columns[1], strict=True)
+        )
+        places = zip(*columns, is_read, strict=True)
         server: tuple[Any, ...] = (self.server_uuid, self.server_id, self.schema.database, self.schema.table)
         # Not strict: of images without a column there is no end.
         for op, place, old, new in zip(ops, places, *images):  # noqa: B905

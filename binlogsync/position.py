@@ -18,7 +18,13 @@ from binlogsync.log_identity import LogIdentity
 from binlogsync.server_version import ServerFlavor
 
 SNAPSHOT = "snapshot:"
-"""Begin of the GTID of a row that a snapshot has published into the stream; the id of the snapshot follows."""
+"""Begin of the GTID of a row that a snapshot has published into the stream; the id of the snapshot follows.
+
+For a table that is published as a whole, a colon and the word of SNAPSHOT_STAGES follow.
+"""
+SNAPSHOT_STAGES = ("first", "true", "last")
+"""Debezium's words for a table that is published as a whole: "first" for the reset before its rows (op "t"), "true" for
+its rows (op "r"), "last" for the last of them, or for the reset of an empty table."""
 FIRST_ORDINAL = 1 << 31
 """First number (`row`, `order`) of such rows. No transaction has so many changes, so that at one position they follow
 all changes."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from binlogsync.change import SNAPSHOT, ChangeBatch, build_batch
+from binlogsync.change import SNAPSHOT, ChangeBatch, Op, build_batch
 from binlogsync.schema import TableSchema
 from tests.samples import FIRST_TS_US, SERVER_ID, SERVER_UUID
 
@@ -27,14 +27,18 @@ class PublishedAt:
 
 
 def publish_rows(
-    schema: TableSchema, rows: Sequence[Mapping[str, Any]], at: PublishedAt, first_seq: int = 0
+    schema: TableSchema,
+    rows: Sequence[Mapping[str, Any] | None],
+    at: PublishedAt,
+    first_seq: int = 0,
+    stages: Sequence[str] = (),
 ) -> ChangeBatch:
-    """The rows with the op "r"."""
+    """The rows with the op "r"; None is the reset (op "t") before a whole table, and `stages` those of its rows."""
     count = len(rows)
     ordinals = np.arange(at.first, at.first + count, dtype=np.int64)
     source = {
         "ts_us": pa.array([at.ts_us] * count, pa.int64()),
-        "gtid": [f"{SNAPSHOT}{at.snapshot}"] * count,
+        "gtid": [f"{SNAPSHOT}{at.snapshot}{f':{stage}' if stage else ''}" for stage in stages or [""] * count],
         "file": [at.file] * count,
         "pos": [at.pos] * count,
         "row": pa.array(ordinals, pa.uint32()),
@@ -44,4 +48,5 @@ def publish_rows(
     }
     kind = schema.image_type()
     images = (pa.nulls(count, kind), pa.array(list(rows), kind))
-    return build_batch(schema, ["r"] * count, images, source, at.server)
+    ops: list[Op] = ["t" if row is None else "r" for row in rows]
+    return build_batch(schema, ops, images, source, at.server)

@@ -4,14 +4,15 @@
     for decoded in reader.feed(buffer, start, end): ...
 
 `feed` takes bytes as a socket returns them, split at any byte, and keeps an incomplete event for the next call. A
-`DecodedRange` ends with the bytes of a `feed`, at a rotation, or after a DDL statement on a captured table. No change
-is skipped: data that cannot be decoded exactly raises DecodeError, after which the reader cannot be used again.
+`DecodedRange` ends with the bytes of a `feed`, at a rotation, after a DDL statement on a captured table, or at
+`split_at`. No change is skipped: data that cannot be decoded exactly raises DecodeError, after which the reader cannot
+be used again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -95,6 +96,8 @@ class BinlogReader:
         self._parser = DumpParser(self._assembler.index, self._read_format)
         self._payload_position = checkpoint.position  # start of the TRANSACTION_PAYLOAD whose events are scanned
         self._last_readable = checkpoint.position.pos  # end of the last event that was scanned without an error
+        self.split_at: BinlogPosition | None = None
+        """A range of the next `feed` ends there, if an event does."""
 
     @property
     def position(self) -> BinlogPosition:
@@ -126,9 +129,12 @@ class BinlogReader:
         """Scan and decode the events of the buffer; the last range ends with the buffer."""
         assembler = self._assembler
         try:
-            yield from self._scan(indexed)
-            if assembler.events:
-                yield assembler.finish_range()
+            first = 0
+            for count in (*self._find_splits(indexed), indexed.count):
+                yield from self._scan(replace(indexed, count=count), first)
+                first = count
+                if assembler.events:
+                    yield assembler.finish_range()
         except DecodeError:
             # The changes before the event that cannot be decoded are complete: yield them before raising the error.
             assembler.state[ScanField.POS] = min(self._last_readable, assembler.state[ScanField.POS])
@@ -138,10 +144,22 @@ class BinlogReader:
                 yield before
             raise
 
-    def _scan(self, indexed: IndexedEvents) -> Iterator[DecodedRange]:
-        """Scan the events; a rotation, DDL or full memory ends a range."""
+    def _find_splits(self, indexed: IndexedEvents) -> list[int]:
+        """Numbers of the events before which a range ends for `split_at`; those of another file do no harm.
+
+        MariaDB logs no offset inside a transaction, so that an event may be known to begin there, or to end.
+        """
+        if self.split_at is None or not indexed.count:
+            return []
+        offsets, sizes = indexed.index.offset[: indexed.count], indexed.index.size[: indexed.count]
+        ends = indexed.buffer[offsets[:, None] + np.arange(13, 17)].view("<u4")[:, 0].astype(np.int64)
+        begins, at = ends - sizes - indexed.trailer, self.split_at.pos & 0xFFFFFFFF
+        found = [*np.flatnonzero(ends == at) + 1, *np.flatnonzero((begins == at) & (ends != 0))]
+        return sorted({int(number) for number in found})
+
+    def _scan(self, indexed: IndexedEvents, at: int = 0) -> Iterator[DecodedRange]:
+        """Scan the events from number `at` on; a rotation, DDL or full memory ends a range."""
         assembler = self._assembler
-        at = 0
         while at < indexed.count:
             at, stop = assembler.scan_events(indexed, at)
             if not assembler.state[ScanField.IN_PAYLOAD]:

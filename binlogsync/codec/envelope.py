@@ -11,7 +11,7 @@ codec/arrow.py and codec/schema_change.py use the names of the wire format.
 of the images that contain the JSON value null (indistinguishable from NULL otherwise); it is present only if needed.
 `data_collection_order` is omitted: it would require all changes of a transaction, and a transaction may be split.
 A row that a snapshot has published has the op "r", `snapshot` "incremental", no `gtid`, and the transaction id
-"snapshot:<id>".
+"snapshot:<id>"; for a table that is published as a whole, see SNAPSHOT_STAGES in position.py.
 `parse` of json_decoder.py decodes them to equal batches, except for `seq`, which is not on the wire. `encode_arrow`
 and `decode_arrow` do the same for the other format.
 """
@@ -35,6 +35,7 @@ from binlogsync.codec.envelope_writer import EnvelopePart, render_rows
 from binlogsync.codec.json_columns import JsonColumn, integers, labels, raw, strings
 from binlogsync.codec.renderers import JsonTexts, column_values
 from binlogsync.codec.schema_change import decode_schema_change, encode_schema_change
+from binlogsync.position import SNAPSHOT_STAGES
 from binlogsync.server_version import flavor_of
 
 __all__ = [
@@ -119,7 +120,7 @@ def render(batch: ChangeBatch, context: EnvelopeContext, end: bytes = b"") -> Js
         *_image_parts(batch, "after"),
         EnvelopePart(b',"source":{' + head + b',"ts_ms":', integers(pa.array(ts_us // 1000))),
         EnvelopePart(b',"ts_us":', integers(pa.array(ts_us))),
-        EnvelopePart(b',"snapshot":', labels(_snapshot(op, published))),
+        EnvelopePart(b',"snapshot":', labels(_snapshot(batch, published))),
         EnvelopePart(b"," + where + b',"gtid":', labels(gtid)),
         EnvelopePart(b',"file":', labels(data.column("file"))),
         *(EnvelopePart(f',"{name}":'.encode(), integers(data.column(name))) for name in ("pos", "row", "txn_pos")),
@@ -200,15 +201,26 @@ def _image_parts(batch: ChangeBatch, image: Literal["before", "after"]) -> Itera
     yield EnvelopePart(b"}" if opening == b"," else b"{}", None, group)
 
 
-def _snapshot(op: pa.DictionaryArray, published: pa.BooleanArray | None) -> pa.DictionaryArray:
-    """The `snapshot` member of each change: "incremental" for `published` rows, "true" for others with op "r"."""
+def _snapshot(batch: ChangeBatch, published: pa.BooleanArray | None) -> pa.DictionaryArray:
+    """The `snapshot` member of each change: "incremental", or the stage, for `published` rows, "true" for others with
+    op "r".
+    """
+    op = batch.data.column("op")
     if published is not None:
         others = pc.if_else(pc.equal(op, "r"), "true", "false")
-        return pc.if_else(published, "incremental", others).dictionary_encode()
+        gtid = batch.data.column("gtid")
+        words = pa.array([_stage(str(name)) for name in gtid.dictionary.to_pylist()], pa.string()).take(gtid.indices)
+        return pc.if_else(published, words, others).dictionary_encode()
     texts = ["true" if label == "r" else "false" for label in op.dictionary.to_pylist()]
     if len(set(texts)) == 1:
         return pa.DictionaryArray.from_arrays(pa.array([0], pa.int8()), pa.array(texts[:1]))
     return pa.DictionaryArray.from_arrays(op.indices, pa.array(texts))
+
+
+def _stage(gtid: str) -> str:
+    """The word of SNAPSHOT_STAGES at the end of the GTID; "incremental" without one."""
+    stage = gtid.rpartition(":")[2]
+    return stage if stage in SNAPSHOT_STAGES else "incremental"
 
 
 def _transaction_ids(batch: ChangeBatch) -> JsonColumn:

@@ -87,7 +87,8 @@ class _EnvelopeReader:
                 else:
                     columns[item.name] = integers(member, item.type if pa.types.is_integer(item.type) else pa.int64())
         ops = labels(self._member("op", start, stop), OPS, OP_TYPE)
-        is_read = ops.indices.to_numpy() == OPS.index("r")
+        numbers = ops.indices.to_numpy()
+        is_read = (numbers == OPS.index("r")) | (numbers == OPS.index("t"))
         if is_read.any():
             names = self._names(self._member("id", start, stop)).cast(pa.string())
             is_published = pc.and_(pa.array(is_read), pc.starts_with(names, SNAPSHOT))

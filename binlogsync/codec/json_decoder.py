@@ -249,15 +249,15 @@ def _batch(
     columns["order"] = [envelope.transaction.total_order - 1 for envelope in envelopes]
     columns["seq"] = pa.array(range(first, first + len(envelopes)), pa.int64())
     ops: list[Op] = [envelope.op for envelope in envelopes]
-    if "r" in ops:
+    if "r" in ops or "t" in ops:
         columns["gtid"] = [_gtid(envelope) for envelope in envelopes]
     server = (sources[0].server_uuid, sources[0].server_id)
     return build_batch(schema, ops, (images[0], images[1]), columns, server, impossible)
 
 
 def _gtid(envelope: Any) -> str | None:
-    """The GTID, or the name of the snapshot that has published the row."""
-    if envelope.op == "r" and bytes(envelope.transaction.id).startswith(_SNAPSHOT):
+    """The GTID, or the name of the snapshot that has published the row, or reset the table."""
+    if envelope.op in ("r", "t") and bytes(envelope.transaction.id).startswith(_SNAPSHOT):
         try:
             return msgspec.json.decode(envelope.transaction.id, type=str)
         except msgspec.DecodeError as error:

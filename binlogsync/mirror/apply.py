@@ -161,7 +161,8 @@ class _BatchApplier:
 
     def _collect(self, batch: ChangeBatch) -> None:
         is_upsert = bool(batch.schema.primary_key) and not self._options.history
-        published = None if is_upsert else batch.published_rows()
+        # The other rows of a snapshot follow a reset of the table: they are inserted, also those that are equal.
+        published = None if is_upsert else batch.merged_rows()
         if published is None:
             self._collect_part(batch, has_published=False)
             return

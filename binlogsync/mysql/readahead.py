@@ -135,6 +135,12 @@ class ReadAhead:
             self._woken = True
             self._changed.notify_all()
 
+    def wait(self, timeout_s: float) -> None:
+        """Wait for `wake` or `timeout_s`, and take no bytes."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._woken, timeout_s)
+            self._woken = False
+
     def hasten(self) -> None:
         """Change the pace of the current call of `next`, or of the next one, to "at_once". Any thread may call it."""
         with self._changed:

@@ -140,6 +140,7 @@ class Settings:
             exclude=values.exclude,
             start=values.start,
             snapshot=values.snapshot,
+            snapshot_keyless_rows=values.snapshot_keyless_rows,
             bookmark_s=values.bookmark_minutes * 60,
             bookmark_keep=values.bookmark_keep,
             bookmark_keep_s=values.bookmark_keep_days * _DAY_S,

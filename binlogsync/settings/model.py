@@ -275,6 +275,11 @@ class TailSection(Section):
         "`never`: only on request (`binlogsync snapshot`). `when_needed`: also after an accepted gap. `initial`: also "
         "when a new stream begins.",
     )
+    snapshot_keyless_rows: Annotated[int, Field(ge=0), Note(unit="rows")] = Field(
+        default=1_000_000,
+        description="Largest table without a usable key that a snapshot publishes: all changes wait meanwhile. 0 for "
+        "none.",
+    )
     flush: Literal["interval", "eager"] = Field(
         default="interval",
         description="`interval`: changes are flushed after `flush_interval_s` or `flush_rows`. `eager`: at once, while "

@@ -9,7 +9,11 @@
 For each chunk a window is open (snapshot_window.py). Its rows may be published once the stream has reached the position
 that the server reported after it had read them. They are published in slices, so that changes never wait for more than
 one; the rest of the chunk stays subject to the changes that arrive meanwhile. A statement that alters the table
-discards what was read and not published.
+discards what was read and not published. A table without a key for chunks is published as a whole (snapshot_whole.py):
+
+    holds(decoded, ...)       whether these changes have to wait until the rows of such a table are published
+    is_holding                whether nothing may be read from the binlog now
+    split_at                  where a range of changes has to end
 
 Used by the thread of the tail alone; never waits. Reading is done by `SnapshotReader`, requests are followed by
 `SnapshotWatch`.
@@ -25,17 +29,22 @@ from binlogsync.binlog.decoded_range import DecodedRange
 from binlogsync.change import SchemaChange
 from binlogsync.codec.snapshot_state import FIRST_ORDINAL, LAST_ORDINAL, SnapshotState
 from binlogsync.flush import Flush, SnapshotProgress
-from binlogsync.position import Checkpoint
+from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.position_order import PositionOrder, compare
 from binlogsync.tail.snapshot_counts import SnapshotCounts
 from binlogsync.tail.snapshot_pace import SnapshotPace
-from binlogsync.tail.snapshot_reader import SnapshotReader
-from binlogsync.tail.snapshot_rows import PublishedRows, publish
+from binlogsync.tail.snapshot_reader import WHOLE, SnapshotReader
+from binlogsync.tail.snapshot_rows import PublishedRows, publish, publish_reset, publish_whole
 from binlogsync.tail.snapshot_table import TableChunks
 from binlogsync.tail.snapshot_watch import CurrentSnapshot, SnapshotReport, SnapshotWatch
+from binlogsync.tail.snapshot_whole import WholeTable
 
 log = logging.getLogger(__name__)
 
+_NO_NUMBERS = (
+    "a snapshot has numbers for 2,147,483,648 rows, and the tables before this one have used them; request this table "
+    "again by itself, or in several snapshots with a condition each"
+)
 _REPLACED = frozenset({"create", "drop", "rename"})
 """Kinds of statements after which a name means another table, whose rows are read from the first one on."""
 
@@ -62,7 +71,7 @@ class IncrementalSnapshot:
         self._over: str | None = None  # id of the last request that was reported as over
         self._counts: SnapshotCounts | None = None  # of the current request
         self._ending: SnapshotCounts | None = None  # of a cancelled request, until its last rows are stored
-        self._chunks: TableChunks | None = None  # of the current table
+        self._chunks: TableChunks | WholeTable | None = None  # of the current table
         self._allow_next()
 
     def close(self) -> None:
@@ -80,6 +89,25 @@ class IncrementalSnapshot:
         if self._chunks is None:
             return math.inf
         return max(0.0, max(self._chunks.retry_s, self._pace.next_s) - now_s) or math.inf
+
+    @property
+    def _whole(self) -> WholeTable | None:
+        """The current table, if it is published as a whole."""
+        return self._chunks if isinstance(self._chunks, WholeTable) else None
+
+    @property
+    def is_holding(self) -> bool:
+        """True while the stream waits for the position of a table, or for all its rows."""
+        return self._whole is not None and self._whole.is_holding
+
+    @property
+    def split_at(self) -> BinlogPosition | None:
+        """Where a range of changes has to end; None for no place."""
+        return None if self._whole is None else self._whole.split_at
+
+    def holds(self, decoded: DecodedRange, reached: Checkpoint, now_s: float) -> bool:
+        """Whether these changes, which follow `reached`, have to wait for rows; meanwhile `has_rows` orders none."""
+        return self._whole is not None and self._whole.holds(decoded, reached, now_s)
 
     # Changes
 
@@ -111,6 +139,8 @@ class IncrementalSnapshot:
     def _alter(self, kind: str) -> None:
         if self._chunks is not None:
             self._chunks.alter()
+        if self._whole is not None and not self._whole.has_begun:
+            self._open_chunks()
         if kind in _REPLACED and self._state is not None:
             self._state = replace(self._state, key=(), order="")
 
@@ -183,15 +213,19 @@ class IncrementalSnapshot:
 
     # Rows
 
-    def has_rows(self, reached: Checkpoint, now_s: float) -> bool:
-        """Whether rows are due at this transaction boundary, at which everything was observed. Orders further ones."""
+    def has_rows(self, reached: Checkpoint, now_s: float, *, may_order: bool = True) -> bool:
+        """Whether rows are due at this transaction boundary, at which everything was observed. Orders further ones,
+        unless later changes were decoded already (`may_order`).
+        """
         has_passed = self._has_passed(reached)
+        if self._whole is not None and self._whole.has_begun and not self._whole.is_read:
+            return self._pace.may_publish(now_s)
         self._follow_requests(reached)
         if self._counts is None or self._current is None or self._current.is_paused or not has_passed:
             return False
         assert self._state is not None
         if self._chunks is not None:
-            self._read_on(self._chunks, reached, now_s)
+            self._read_on(self._chunks, reached, now_s, may_order=may_order)
         if self._chunks is None:
             return not self._state.done
         return self._chunks.is_ready(reached) and self._pace.may_publish(now_s)
@@ -207,17 +241,42 @@ class IncrementalSnapshot:
             return PublishedRows(None, SnapshotProgress(replace(state, done=True).to_text()))
         if not self._chunks.is_ready(reached):
             return None
+        if isinstance(self._chunks, WholeTable):
+            return self._take_whole(self._chunks, reached, now_s)
         rows, kept, chunk = self._chunks.take(self._pace.rows, self._pace.bytes)
         self._state = replace(state, key=chunk.last_key_of(rows), ordinal=state.ordinal + len(kept))
         if self._state.ordinal > LAST_ORDINAL:
             self._state = state
-            self._leave_out(self._chunks, "its rows have no numbers left; request them again")
+            self._leave_out(self._chunks, _NO_NUMBERS)
             return None
         if not len(kept):
             return None
         counts.published(len(kept), state.table)
         self._pace.publish(len(kept), now_s)
         return publish(kept, state, self._state, chunk.last_key_of, reached, chunk.high.ts_us)
+
+    def _take_whole(self, table: WholeTable, reached: Checkpoint, now_s: float) -> PublishedRows | None:
+        """The reset of a table, or its next rows."""
+        state, counts = self._state, self._counts
+        assert state is not None
+        assert counts is not None
+        assert table.schema is not None
+        if table.has_begun:
+            rows = table.take(self._pace.rows, self._pace.bytes)
+            found, count = publish_whole(rows, state, reached, table.read_us, is_end=table.is_read), len(rows)
+        else:
+            if state.ordinal + table.count > LAST_ORDINAL:
+                self._leave_out(table, _NO_NUMBERS)
+                return None
+            self._pace.begin(None)  # the stream waits
+            counts.begin_whole(state.table, table.count)
+            table.begin()
+            where = (table.schema, table.server[1], state, reached, table.read_us)
+            found, count = publish_reset(*where, is_end=table.is_read), 0
+        self._state = replace(state, ordinal=state.ordinal + max(1, count))
+        counts.published(count, state.table)
+        self._pace.publish(max(1, count), now_s)
+        return found
 
     def _has_passed(self, reached: Checkpoint) -> bool:
         """False while the stream has changes after the place that is read."""
@@ -226,7 +285,7 @@ class IncrementalSnapshot:
             self._allow_next()
         return self._held is None
 
-    def _read_on(self, chunks: TableChunks, reached: Checkpoint, now_s: float) -> None:
+    def _read_on(self, chunks: TableChunks | WholeTable, reached: Checkpoint, now_s: float, *, may_order: bool) -> None:
         """Take what was read, order more, and continue with the next table after the last row."""
         assert self._state is not None
         assert self._counts is not None
@@ -241,13 +300,17 @@ class IncrementalSnapshot:
             self._counts.begin_table(self._state.table, chunks.opened.estimate)
             if self._state.order != chunks.opened.order:
                 self._state = replace(self._state, key=(), order=chunks.opened.order)
+            if chunks.opened.order == WHOLE:
+                self._chunks = chunks = WholeTable(self._reader, chunks.name, chunks.opened)
         if chunks.is_read:
             self._counts.end_table(self._state.table)
+            if isinstance(chunks, WholeTable) and self._current is not None:
+                self._pace.begin(self._current.request.rows_per_s)
             self._go_to(self._state.table + 1)
-        else:
+        elif may_order:
             chunks.give_order(reached, self._state.key, now_s)
 
-    def _leave_out(self, chunks: TableChunks, error: str) -> None:
+    def _leave_out(self, chunks: TableChunks | WholeTable, error: str) -> None:
         assert self._state is not None
         assert self._counts is not None
         log.warning("snapshot %s leaves out %s: %s", self._state.id, ".".join(chunks.name), error)

@@ -10,7 +10,7 @@ from binlogsync.codec.subjects import check_source
 from binlogsync.errors import ConfigError
 from binlogsync.tail.accumulate import FlushRules
 from binlogsync.tail.bookmarks import BookmarkRules
-from binlogsync.tail.snapshot_policy import SnapshotPolicy
+from binlogsync.tail.snapshot_policy import WHOLE_ROWS, SnapshotPolicy
 
 FlushMode = Literal["interval", "eager"]
 
@@ -31,6 +31,7 @@ class TailOptions:
         idle_checkpoint_s: how often a checkpoint that moves without changes is stored.
         retry_s: how long a lost server is retried before `run` raises.
         snapshot: when the tail requests a snapshot of all captured tables itself (snapshot_policy.py).
+        snapshot_keyless_rows: snapshots refuse a table without a key with more rows; 0 refuses all (snapshot_whole.py).
         preflight: check the server's settings at the start.
         accept_gap: why the operator accepts the loss of purged changes; with "" a lost checkpoint is an error.
             Applies only to the first start of a tail.
@@ -53,6 +54,7 @@ class TailOptions:
     retry_s: float = 60.0
     preflight: bool = True
     snapshot: SnapshotPolicy = "never"
+    snapshot_keyless_rows: int = WHOLE_ROWS
     stop_s: float = 30.0
     accept_gap: str = ""
     gap_start: str = "oldest"
@@ -66,6 +68,8 @@ class TailOptions:
             raise ConfigError(f"flush {self.flush!r} is unknown; use interval or eager")
         if self.snapshot not in get_args(SnapshotPolicy):
             raise ConfigError(f"snapshot {self.snapshot!r} is unknown; use {', '.join(get_args(SnapshotPolicy))}")
+        if self.snapshot_keyless_rows < 0:
+            raise ConfigError(f"snapshot_keyless_rows ({self.snapshot_keyless_rows}) cannot be below 0")
         if self.checkpoint_s < 0:
             raise ConfigError(f"checkpoint_s ({self.checkpoint_s}) cannot be below 0")
         self.rules()

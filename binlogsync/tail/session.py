@@ -150,6 +150,7 @@ class Session:
             self._snapshot = start_snapshots(
                 config, self._config.snapshots, found.sinks, (self._config.filter.folded(info.fold), info.fold),
                 lambda: self._wake(), SnapshotPace(options.flush_interval_s, is_eager=options.is_eager),
+                options.snapshot_keyless_rows,
             )  # fmt: skip
             self._read(info, found.start.read_start(), fanout)
         finally:
@@ -261,25 +262,48 @@ class Session:
             wait_s = min(_TICK_S, pending.wait_s(self._now_s()))
             if self._snapshot is not None:
                 wait_s = min(wait_s, self._snapshot.wait_s(time.monotonic()))
-            chunk = ahead.next(wait_s, pace)
+            is_holding = self._snapshot is not None and self._snapshot.is_holding
+            if is_holding:
+                ahead.wait(wait_s)
+            chunk = None if is_holding else ahead.next(wait_s, pace)
             if chunk is not None:
                 self._counter.read(len(chunk))
+                reader.split_at = None if self._snapshot is None else self._snapshot.split_at
                 for decoded in reader.feed(chunk.buffer, chunk.start, chunk.end):
+                    if not self._hold(pending, decoded, ahead, fanout):
+                        return
                     self._take(pending, decoded, fanout)
                 ahead.recycle(chunk)
                 if reader.server_error is not None:
                     raise_server_error(reader.server_error)
                 if reader.ended:
                     raise SourceError(f"{self._config.config.address} ended the dump at {reader.position}; reconnect")
-            self._flush_due(pending, fanout)
-            self._watch.check()
-            fanout.check()
-            self._saver.save_later()
-            self._count(fanout)
-            self._publish_rows(pending, fanout)
+            self._look_after(pending, fanout)
+            while self._publish_rows(pending, fanout):
+                continue
             is_idle = chunk is None and not pending.rows and not fanout.waiting
             self.has_stored = self.has_stored or is_idle
             self._callbacks.tick(is_idle)
+
+    def _look_after(self, pending: Accumulator, fanout: Fanout) -> None:
+        """Do what is due between two reads."""
+        self._flush_due(pending, fanout)
+        self._watch.check()
+        fanout.check()
+        self._saver.save_later()
+        self._count(fanout)
+
+    def _hold(self, pending: Accumulator, decoded: DecodedRange, ahead: ReadAhead, fanout: Fanout) -> bool:
+        """Publish the rows of a snapshot that have to precede these changes; False when a stop came first."""
+        snapshot = self._snapshot
+        while snapshot is not None and snapshot.holds(decoded, pending.reached, time.monotonic()):
+            if self._callbacks.stop.is_set():
+                return False
+            if not self._publish_rows(pending, fanout, may_order=False):
+                ahead.wait(_TICK_S)
+            self._look_after(pending, fanout)
+            self._callbacks.tick(False)
+        return True
 
     def _take(self, pending: Accumulator, decoded: DecodedRange, fanout: Fanout) -> None:
         if decoded.transactions:
@@ -316,16 +340,18 @@ class Session:
         self.state = replace(self.state, next_number=pending.next_number)
         fanout.put(flush, lambda: self._wait_for(fanout))
 
-    def _publish_rows(self, pending: Accumulator, fanout: Fanout) -> None:
-        """Flush rows of a snapshot, if the stream is at a transaction boundary where some are due."""
+    def _publish_rows(self, pending: Accumulator, fanout: Fanout, *, may_order: bool = True) -> bool:
+        """Flush rows of a snapshot, if the stream is at a transaction boundary where some are due; False without."""
         snapshot, reached = self._snapshot, pending.reached
-        while snapshot is not None and not reached.skip and snapshot.has_rows(reached, time.monotonic()):
-            if not pending.is_empty:
-                self._cut(pending, "eager" if self._config.options.is_eager else "rows", fanout)
-            rows = snapshot.take_rows(reached, time.monotonic())
-            if rows is not None:
-                self._confirm_log()
-                self._put(pending.cut_rows(rows.batch, rows.progress, self._now_s()), pending, fanout)
+        if snapshot is None or reached.skip or not snapshot.has_rows(reached, time.monotonic(), may_order=may_order):
+            return False
+        if not pending.is_empty:
+            self._cut(pending, "eager" if self._config.options.is_eager else "rows", fanout)
+        rows = snapshot.take_rows(reached, time.monotonic())
+        if rows is not None:
+            self._confirm_log()
+            self._put(pending.cut_rows(rows.batch, rows.progress, self._now_s()), pending, fanout)
+        return True
 
     def _finish(self, pending: Accumulator, fanout: Fanout) -> None:
         """Store the remaining changes."""

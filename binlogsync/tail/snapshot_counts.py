@@ -38,6 +38,10 @@ class SnapshotCounts:
         """Rows of this table follow."""
         self._set(table, state="running", estimate=estimate)
 
+    def begin_whole(self, table: int, rows: int) -> None:
+        """All rows of this table follow a reset; those that were published before a restart no longer count."""
+        self._set(table, state="running", rows=0, estimate=rows)
+
     def published(self, rows: int, table: int | None) -> None:
         """A flush of rows was sent; None for the end of the request."""
         self._sent.append((table, rows))

@@ -11,6 +11,8 @@ log = logging.getLogger(__name__)
 
 SnapshotPolicy = Literal["never", "when_needed", "initial"]
 """never: only on request. when_needed: also after an accepted gap. initial: also when the stream begins."""
+WHOLE_ROWS = 1_000_000
+"""Largest number of rows of a table without a key that is published as a whole, by default."""
 _ALL = ("*.*",)
 
 

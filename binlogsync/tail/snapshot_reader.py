@@ -10,21 +10,25 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TypeAlias
 
+from binlogsync.change import ChangeBatch
 from binlogsync.errors import BinlogSyncError, SourceError
 from binlogsync.mysql.config import MySQLConfig, error_code
 from binlogsync.mysql.table_errors import DENIED, INVALID, MISSING, is_outage
 from binlogsync.position import Checkpoint
+from binlogsync.schema import TableSchema
 from binlogsync.snapshot.chunks import ChunkReader
 from binlogsync.snapshot.throttle import LoadLimits, Throttle
-from binlogsync.snapshot.view import TRANSACTIONAL
-from binlogsync.snapshot.watermarks import ReadStoppedError
+from binlogsync.snapshot.view import TRANSACTIONAL, TableSnapshot, read_table
+from binlogsync.snapshot.watermarks import WAIT_S, ReadStoppedError, contains_start
+from binlogsync.tail.snapshot_policy import WHOLE_ROWS
 from binlogsync.tail.snapshot_window import KeyedChunk, UnknownKeyError, number_rows
 
 log = logging.getLogger(__name__)
@@ -32,6 +36,10 @@ log = logging.getLogger(__name__)
 TableName: TypeAlias = tuple[str, str]
 _REFUSED = DENIED | INVALID
 _NO_LIMITS = LoadLimits(threads_running=None)
+_WHOLE_BYTES = 512 << 20
+"""Largest table that is read as a whole: its rows are in memory until they are published."""
+_POLL_S = 0.02
+_NO_KEY = "no primary key, or other unique key without NULL, of numbers, times or text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +48,7 @@ class OpenedTable:
 
     Attributes:
         key: names of the columns of its key.
-        order: identifies the order of the rows: a hash of the definition of the key.
+        order: identifies the order of the rows: a hash of the definition of the key; WHOLE without a key.
         estimate: number of its rows.
         columns: names of the columns that are read.
     """
@@ -49,6 +57,32 @@ class OpenedTable:
     order: str
     estimate: int
     columns: tuple[str, ...] = ()
+
+
+WHOLE = "whole"
+"""Order of the rows of a table without a key for chunks: it is read as a whole, and published in no order."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedView:
+    """A read view of a whole table is open, and its rows are being read.
+
+    Attributes:
+        at: its position: the rows contain every earlier change, and no later one.
+        schema: of the table.
+        server: (server_uuid, server_id).
+    """
+
+    at: Checkpoint
+    schema: TableSchema
+    server: tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ViewRows:
+    """All rows of the view that was opened last."""
+
+    batches: Sequence[ChangeBatch]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +103,13 @@ class ReadFailure:
 @dataclass(frozen=True, slots=True)
 class _Order:
     number: int
-    table: TableName | None  # to open; None to read the next chunk
+    table: TableName | None  # to open, or to read as a whole if there is a `low`; None to read the next chunk
     condition: str | None = None
     low: Checkpoint | None = None
     after: tuple[str, ...] | None = None
 
 
-ReadResult: TypeAlias = OpenedTable | KeyedChunk | ReadFailure
+ReadResult: TypeAlias = OpenedTable | KeyedChunk | OpenedView | ViewRows | ReadFailure
 
 
 def explain_row_image(where: str, value: str) -> str:
@@ -89,8 +123,10 @@ def explain_row_image(where: str, value: str) -> str:
 class SnapshotReader:
     """See the module; `wake` is called in its thread when there is a result."""
 
-    def __init__(self, config: MySQLConfig, wake: Callable[[], None]) -> None:
+    def __init__(self, config: MySQLConfig, wake: Callable[[], None], most_rows: int = WHOLE_ROWS) -> None:
+        """`most_rows` is the largest number of rows of a table that is read as a whole."""
         self._config = config
+        self._most_rows = most_rows
         self._wake = wake
         self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
         self._results: deque[tuple[int, ReadResult]] = deque()
@@ -110,13 +146,19 @@ class SnapshotReader:
         """Read the next chunk of the open table, which shows every change before `low`. Returns the order's number."""
         return self._give(table=None, low=low, after=after)
 
+    def read_whole(self, table: TableName, low: Checkpoint) -> int:
+        """Read a whole table in one view, which shows every change before `low`. Returns the number of the order, which
+        has two results: an OpenedView, and the ViewRows.
+        """
+        return self._give(table=table, low=low)
+
     @property
     def is_idle(self) -> bool:
         """True when the last order was carried out, and the server's limits allow the next one."""
         return self._finished == self._numbers
 
     def take(self) -> tuple[int, ReadResult] | None:
-        """The number of an order and its result: an OpenedTable, a KeyedChunk, or a failure; None without one."""
+        """The number of an order and a result of it; None without one."""
         return self._results.popleft() if self._results else None
 
     def close(self) -> None:
@@ -145,11 +187,14 @@ class SnapshotReader:
                     result = self._carry_out(order)
                 except ReadStoppedError:
                     return
-                self._results.append((order.number, result))
-                self._wake()
+                self._post(order, result)
                 self._wait()
                 self._finished = order.number
                 self._wake()
+
+    def _post(self, order: _Order, result: ReadResult) -> None:
+        self._results.append((order.number, result))
+        self._wake()
 
     def _wait(self) -> None:
         """Wait until the limits allow the next order."""
@@ -163,7 +208,9 @@ class SnapshotReader:
 
     def _carry_out(self, order: _Order) -> ReadResult:
         try:
-            return self._read(order) if order.table is None else self._open(order.table, order.condition)
+            if order.table is None:
+                return self._read(order)
+            return self._open(order.table, order.condition) if order.low is None else self._read_whole(order)
         except (BinlogSyncError, UnknownKeyError) as error:
             self._close_reader()
             return ReadFailure(str(error), is_final=error_code(error) in _REFUSED, is_outage=is_outage(error))
@@ -187,7 +234,9 @@ class SnapshotReader:
                 return ReadFailure(f"{name} does not exist on {self._config.address}", is_final=True)
             raise
         if reader.key is None:
-            return ReadFailure(_explain_key(name, reader.engine), is_final=True)
+            problem = self._refuse_whole(name, reader, condition)
+            self._close_reader()
+            return ReadFailure(problem, is_final=True) if problem else OpenedTable((), WHOLE, reader.size.estimate)
         if reader.row_image != "FULL":
             return ReadFailure(explain_row_image(f"on {self._config.address}", reader.row_image), is_final=True)
         self._reader = reader
@@ -208,16 +257,54 @@ class SnapshotReader:
         rows = number_rows(chunk.batches, reader.key.names)
         return KeyedChunk(chunk.batches, rows, chunk.last_key, reader.key.last_key, chunk.is_last, chunk.high)
 
+    def _refuse_whole(self, name: str, reader: ChunkReader, condition: str | None) -> str:
+        """Why a table without a key for chunks cannot be read as a whole; "" if it can."""
+        if reader.engine not in TRANSACTIONAL:
+            return (
+                f"{name} has the engine {reader.engine or 'unknown'}, whose rows are visible before their changes are "
+                "logged: convert it to InnoDB, or load it directly into a mirror"
+            )
+        if condition is not None:
+            return (
+                f"{name} has {_NO_KEY}, so that the snapshot replaces all its rows at once: request it without a "
+                "condition, or give the table a primary key"
+            )
+        # The estimate of a large table may be twice as high as the number of its rows.
+        return self._explain_size(name) if reader.size.estimate > 2 * self._most_rows or not self._most_rows else ""
 
-def _explain_key(name: str, engine: str) -> str:
-    """Why a table cannot be read in chunks."""
-    if engine not in TRANSACTIONAL:
+    def _explain_size(self, name: str) -> str:
         return (
-            f"{name} has the engine {engine or 'unknown'}, whose rows are visible before their changes are logged: "
-            "convert it to InnoDB, or load it directly into a mirror"
+            f"{name} has {_NO_KEY}, and more than {self._most_rows:,} rows or {_WHOLE_BYTES >> 20} MiB: without one, "
+            "all changes of the source would wait while its rows are published. Choose: give it a primary key, load "
+            "it directly into a mirror, or raise BINLOGSYNC_SNAPSHOT_KEYLESS_ROWS (tail.snapshot_keyless_rows)"
         )
-    return (
-        f"{name} has no primary key, or other unique key without NULL, of numbers, times or text: without one, its "
-        "rows cannot be distinguished from those that change meanwhile; give it a primary key, or load it directly "
-        "into a mirror"
-    )
+
+    def _read_whole(self, order: _Order) -> ReadResult:
+        table, low = order.table, order.low
+        assert table is not None
+        assert low is not None
+        ends_at = time.monotonic() + WAIT_S
+        while not self._stop.is_set():
+            with read_table(self._config, *table, stop=self._stop) as view:
+                if view.schema is None:
+                    return ReadFailure(f"{'.'.join(table)} does not exist on {self._config.address}", is_final=True)
+                if view.server[0] == low.server_uuid and contains_start(view.at, low):
+                    self._post(order, OpenedView(view.at, view.schema, view.server))
+                    return self._read_rows(".".join(table), view)
+            if time.monotonic() > ends_at:
+                error = f"{self._config.address} shows the table at {view.at}, but the stream is at {low}"
+                return ReadFailure(error, is_final=False)
+            self._stop.wait(_POLL_S)
+        raise ReadStoppedError
+
+    def _read_rows(self, name: str, view: TableSnapshot) -> ReadResult:
+        batches: list[ChangeBatch] = []
+        count = size = 0
+        for batch in view.batches():
+            batches.append(batch)
+            count, size = count + len(batch), size + batch.nbytes
+            if count > self._most_rows or size > _WHOLE_BYTES:
+                return ReadFailure(self._explain_size(name), is_final=True)
+            if self._stop.is_set():
+                raise ReadStoppedError
+        return ViewRows(batches)

@@ -30,6 +30,7 @@ def start_snapshots(
     captured: tuple[TableFilter, Fold],
     wake: Callable[[], None],
     pace: SnapshotPace,
+    keyless_rows: int,
 ) -> IncrementalSnapshot | None:
     """The snapshots of this session; None without requests, or without a sink that takes their rows.
 
@@ -40,6 +41,7 @@ def start_snapshots(
         captured: the folded filter of the source, and how names are folded.
         wake: called in any thread when there may be rows to publish.
         pace: how much is published at a time.
+        keyless_rows: largest number of rows of a table without a key.
     """
     taking = [sink for sink in sinks if sink.takes_snapshots]
     if requests is None or not taking:
@@ -57,7 +59,7 @@ def start_snapshots(
         return sorted(name for name in set(names) if is_captured.captures(*name) and wanted.captures(*name))
 
     watch = SnapshotWatch(config.source, requests, find_tables, None if state is None else state.id, wake)
-    reader = SnapshotReader(config, wake)
+    reader = SnapshotReader(config, wake, keyless_rows)
     return IncrementalSnapshot(watch, reader, pace, state, sinks[taking[0]])
 
 

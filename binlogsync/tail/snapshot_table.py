@@ -110,7 +110,7 @@ class TableChunks:
                 self._failures = self._outages = 0
                 if self._discards <= _PATIENCE:
                     self.trouble = ""
-            else:
+            elif isinstance(found, ReadFailure):
                 self._failed(found)
 
     def _failed(self, failure: ReadFailure) -> None:

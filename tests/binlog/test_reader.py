@@ -53,6 +53,25 @@ def test_a_dump_in_random_chunks_has_the_same_changes(golden: CapturedDump, seed
     assert summaries(golden.recording.decoded(cuts)) == golden.expected
 
 
+def test_a_range_ends_where_it_is_split(golden: CapturedDump) -> None:
+    recording = golden.recording
+    places = sorted({place for each in recording.decoded().ranges for place in _transactions(each)})
+    for file, begin in places[:20]:
+        done = DecodedDump(BinlogReader(recording.options, recording.start))
+        done.reader.split_at = BinlogPosition(file, begin)
+        piece = np.frombuffer(recording.raw, np.uint8).copy()
+        done.ranges.extend(done.reader.feed(piece, 0, len(piece)))
+        assert summaries(done) == golden.expected
+        for each in done.ranges:
+            assert len({place < (file, begin) for place in _transactions(each) if place[0] == file}) <= 1
+
+
+def _transactions(decoded: DecodedRange) -> set[tuple[str, int]]:
+    """(file, offset) of the transactions with changes."""
+    columns = [(batch.data.column("file").to_pylist(), batch.data.column("txn_pos")) for batch in decoded.batches]
+    return {place for files, begins in columns for place in zip(files, begins.to_pylist(), strict=True)}
+
+
 def test_room_before_the_bytes_is_used_and_no_other_byte_is_changed(golden: CapturedDump) -> None:
     raw, recording = golden.recording.raw, golden.recording
     reader = BinlogReader(recording.options, recording.start)

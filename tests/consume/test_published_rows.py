@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -46,11 +46,20 @@ class PublishingStream(SampleStream):
 
     def publish(self, *numbers: int, table: str = "samples", snapshot: str = "s1", **values: Any) -> list[str]:
         """Publish rows of a table, with these values, as one flush; returns their ids."""
+        return self._publish([{**sample_row(number, 5), **values} for number in numbers], table, snapshot, ())
+
+    def publish_whole(self, *numbers: int) -> list[str]:
+        """Publish a reset of the table, and these rows, as one flush; returns their ids."""
+        stages = ["first", *["true"] * (len(numbers) - 1), "last"]
+        return self._publish([None, *(sample_row(number, 5) for number in numbers)], "samples", "s1", stages)
+
+    def _publish(
+        self, rows: Sequence[dict[str, Any] | None], table: str, snapshot: str, stages: Sequence[str]
+    ) -> list[str]:
         at = self.source.checkpoint
-        rows = [{**sample_row(number, 5), **values} for number in numbers]
         place = PublishedAt(snapshot, self.ordinal, at.position.pos, at.position.file)
         self.ordinal += len(rows)
-        batch = publish_rows(sample_schema(table), rows, place)
+        batch = publish_rows(sample_schema(table), rows, place, stages=stages)
         sink = JetStreamSink(self.options)
         sink.open(self.name)
         run = TransactionRun(None, 0, at.position.file, [at.position.pos], [0])
@@ -167,6 +176,28 @@ def test_a_mirror_from_the_stream_alone_has_the_published_rows(stream: Publishin
     assert {number: rows[number] for number in (21, 22, 23, 1)} == {
         number: sample_row(number, 5)["c_varchar"] for number in (21, 22, 23, 1)
     }
+
+
+def test_a_whole_table_comes_once_and_in_order(stream: PublishingStream, path: Path) -> None:
+    stream.write(3)
+    published = stream.publish_whole(11, 12, 12)
+    stream.write(1)
+    few = replace(QUICK, max_changes=2)
+    for _ in range(4):
+        stream.consume(Handler(SampleRow, record, path), options=few)
+    found = seen(path)
+    assert found == all_ids(stream)
+    assert [each for each in found if each.startswith("snapshot:")] == published
+    assert [each.split(":")[2] for each in published] == ["first", "true", "true", "last"]
+    assert [op for (op,) in query(path, "SELECT op FROM seen WHERE id LIKE 'snapshot:%'")] == ["t", "r", "r", "r"]
+
+
+def test_a_mirror_has_the_rows_of_a_whole_table_alone(stream: PublishingStream, path: Path) -> None:
+    stream.write(3)
+    stream.publish_whole(21, 22)
+    stream.consume(Mirror(path, *SAMPLES), options=replace(QUICK, max_changes=2))
+    stream.consume(Mirror(path, *SAMPLES))
+    assert sorted(query(path, "SELECT id FROM shop.samples")) == [(21,), (22,)]
 
 
 def test_joined_mirrors_apply_them_on_an_idle_server(stream: PublishingStream, path: Path) -> None:

@@ -122,8 +122,8 @@ def _check_table(
         if each["op"] != "r":
             state.apply(each["op"], each["before"], each["after"])
             continue
-        place = (BinlogPosition(each["source"]["file"], 0).file_number, each["source"]["pos"])
-        while at < len(changes) and _place(changes[at]) <= place:
+        place = place_of_envelope(each)
+        while at < len(changes) and place_of_change(changes[at]) <= place:
             truth.apply(changes[at].op, changes[at].before, changes[at].after)
             at += 1
         key, values = table.split(each["after"])
@@ -143,8 +143,14 @@ def _check_table(
                 faults.add("missing", f"{table.name} {known} at {place}, when {key} was published")
 
 
-def _place(change: Any) -> Place:
+def place_of_change(change: Any) -> Place:
+    """(file number, offset) of a change in the binlog."""
     return change.source.position.file_number, change.source.pos
+
+
+def place_of_envelope(envelope: dict[str, Any]) -> Place:
+    """The same of a message."""
+    return BinlogPosition(envelope["source"]["file"], 0).file_number, envelope["source"]["pos"]
 
 
 def _id(envelope: dict[str, Any]) -> str:
@@ -152,5 +158,4 @@ def _id(envelope: dict[str, Any]) -> str:
 
 
 def _coordinates(envelope: dict[str, Any]) -> tuple[int, int, int]:
-    source = envelope["source"]
-    return BinlogPosition(source["file"], 0).file_number, source["pos"], source["row"]
+    return *place_of_envelope(envelope), envelope["source"]["row"]

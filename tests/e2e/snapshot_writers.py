@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import pymysql
@@ -39,13 +39,26 @@ def _word(number: int) -> str:
     return f"{letter if number % 3 else letter.upper()}{number // 2:03d}"
 
 
+Operation = Callable[[Cursor, random.Random], None]
+
+
 class SnapshotWriters:
     """Writes with `threads` connections until it is stopped."""
 
-    def __init__(self, database: FreshDatabase, seed: int, threads: int = 4, *, xa: bool = True) -> None:
+    def __init__(
+        self,
+        database: FreshDatabase,
+        seed: int,
+        threads: int = 4,
+        *,
+        xa: bool = True,
+        operations: Sequence[Operation] = (),
+    ) -> None:
+        """`operations` are chosen from; those on the tables of this module by default."""
         self.transactions = 0
         self._database = database
         self._xa = xa
+        self._operations = operations or _OPERATIONS
         self._stop = threading.Event()
         self._failures: list[BaseException] = []
         self._threads = [
@@ -85,7 +98,7 @@ class SnapshotWriters:
             try:
                 cursor.execute(f"XA START {xid}" if is_xa else "BEGIN")
                 for _ in range(chance.choice((1, 1, 2, 5))):
-                    chance.choice(_OPERATIONS)(cursor, chance)
+                    chance.choice(self._operations)(cursor, chance)
                 if is_xa:
                     cursor.execute(f"XA END {xid}")
                     cursor.execute(f"XA PREPARE {xid}")

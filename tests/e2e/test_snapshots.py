@@ -16,6 +16,7 @@ from binlogsync.servers import NATSServer
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.snapshot.chunks import Chunk, ChunkReader
+from binlogsync.snapshot.keys import ChunkKey
 from tests.databases import FreshDatabase
 from tests.duck import query
 from tests.e2e.oracle import stream_changes
@@ -251,11 +252,12 @@ def test_a_change_comes_before_the_next_slice(flush_mode: str, scenario: Snapsho
 def test_tables_that_cannot_be_published_are_left_out_with_advice(scenario: Snapshots) -> None:
     scenario.database.execute("CREATE TABLE keyless (a INT)")
     scenario.database.execute("CREATE TABLE old (a INT PRIMARY KEY) ENGINE=MyISAM")
-    with scenario.tail() as tail:
+    with scenario.tail(snapshot_keyless_rows=0) as tail:
         status = scenario.wait(scenario.request(), tail)
     assert status.state == "failed"
     assert [table.state for table in status.tables] == ["failed", "failed", "done"]
     assert "keyless has no primary key" in status.tables[0].error
+    assert "raise BINLOGSYNC_SNAPSHOT_KEYLESS_ROWS" in status.tables[0].error
     assert "old has the engine myisam" in status.tables[1].error
     assert "keyless has no primary key" in status.error
     assert status.tables[2].rows == ROWS
@@ -276,6 +278,7 @@ def test_incomplete_row_images_are_refused(scenario: Snapshots, monkeypatch: pyt
     [
         (("nothing",), {}, "no captured table matches"),
         (("*",), {"where": "id > 5"}, "a condition needs one table, and 2 match"),
+        (("u",), {"where": "a IN (1, 2)"}, "request it without a condition"),
         (("t",), {"where": "id >"}, "You have an error in your SQL syntax"),
         (("t",), {"where": "missing = 1"}, "Unknown column"),
     ],
@@ -283,7 +286,7 @@ def test_incomplete_row_images_are_refused(scenario: Snapshots, monkeypatch: pyt
 def test_requests_that_cannot_be_carried_out(
     names: tuple[str, ...], options: dict[str, Any], error: str, scenario: Snapshots
 ) -> None:
-    scenario.database.execute("CREATE TABLE u (a INT PRIMARY KEY)")
+    scenario.database.execute("CREATE TABLE u (a INT)")
     with scenario.tail() as tail:
         status = scenario.wait(scenario.request(*names, **options), tail)
         assert (status.state, error in status.error) == ("failed", True), status
@@ -296,6 +299,25 @@ def test_a_condition_selects_rows(scenario: Snapshots) -> None:
     found = [each["after"]["id"] for each in scenario.published()]
     assert found == [n for n in range(ROWS) if n % 10 == 3 or n == 4]
     assert status.rows == len(found)
+
+
+def test_a_condition_that_few_rows_meet_is_read_by_ranges(scenario: Snapshots, monkeypatch: pytest.MonkeyPatch) -> None:
+    clauses: list[str] = []
+
+    def note(key: ChunkKey, *arguments: Any) -> str:
+        clauses.append(range_clauses(key, *arguments))
+        return clauses[-1]
+
+    range_clauses = ChunkKey.range_clauses
+    monkeypatch.setattr(ChunkKey, "range_clauses", note)
+    with scenario.tail() as tail:
+        wait_for = scenario.wait(scenario.request("t", where="id IN (3, 150, 151)"), tail)
+        assert (wait_for.state, wait_for.rows) == ("done", 3)
+        assert scenario.wait(scenario.request("t", where="id < 0"), tail).rows == 0
+    assert [each["after"]["id"] for each in scenario.published()] == [3, 150, 151]
+    assert len(clauses) == 2 * (ROWS // 40 + 1)
+    assert "(`id` <= 39)" in clauses[0]
+    assert "(`id` > 39)" in clauses[1]
 
 
 @pytest.mark.parametrize("stream", [{"changes_per_message": 20}, {"format": "arrow"}], ids=["lines", "arrow"])

@@ -70,6 +70,7 @@ SAMPLES = {
     "BINLOGSYNC_INCLUDE": "shop.*, treehole.holes",
     "BINLOGSYNC_EXCLUDE": "shop.secret",
     "BINLOGSYNC_SNAPSHOT": "initial",
+    "BINLOGSYNC_SNAPSHOT_KEYLESS_ROWS": "5000",
     "BINLOGSYNC_FLUSH": "eager",
     "BINLOGSYNC_FLUSH_INTERVAL_S": "0.5",
     "BINLOGSYNC_FLUSH_ROWS": "10",

@@ -91,6 +91,33 @@ class PublishedContract:
         found = sorted(((each["id"], each["a"]) for each in read("shop", "things")), key=repr)
         assert found == [(1, "x"), (2, None), (3, "y")]
 
+    @pytest.mark.parametrize("schema", [KEYLESS, SCHEMA], ids=["keyless", "keyed"])
+    @pytest.mark.parametrize("options", [DEFAULT_OPTIONS, SOFT, HISTORY], ids=["plain", "soft", "history"])
+    def test_a_whole_table_replaces_all_rows(
+        self, store: TableStore, read: ReadTable, options: MirrorOptions, schema: TableSchema
+    ) -> None:
+        same = [row(1), row(1)] if schema is KEYLESS else [row(1)]
+        whole = [None, *same, row(3)]
+        stages = ["first", *["true"] * len(same), "last"]
+        with store.begin() as transaction:
+            before: list[Any] = [("c", None, each) for each in [*same, row(2)]]
+            apply(transaction, [make_batch(schema, before)], options)
+            for first in (0, len(whole)):  # a crash among the rows, and all of them again
+                at = PublishedAt("s1", FIRST_ORDINAL + first, 1540, ts_us=9)
+                batch = publish_rows(schema, whole, at, stages=stages)
+                parts = [batch.slice(0, 2)] if not first else [batch.slice(0, 2), batch.slice(2, len(whole))]
+                assert apply(transaction, parts, options) is None
+            apply(transaction, [make_batch(schema, [("d", row(1), None)], 6)], options)
+        rows = read("shop", "things")
+        live = [each["id"] for each in rows if options is not SOFT or each["gone"] is None]
+        assert sorted(live) == [*[1] * (len(same) - 1), 3]
+        if options is SOFT:
+            assert 2 in [each["id"] for each in rows if each["gone"] is not None]
+        if options is HISTORY:
+            versions = [(each["id"], each["to_pos"]) for each in read("shop", "things__history")]
+            assert sorted(each for each, end in versions if end is None) == sorted(live)
+            assert (2, 1540) in versions
+
     def test_zeros_of_different_sign_are_different_rows(self, store: TableStore, read: ReadTable) -> None:
         with store.begin() as transaction:
             apply(transaction, [make_batch(FLOATS, [("c", None, {"id": 1, "x": 0.0})])])

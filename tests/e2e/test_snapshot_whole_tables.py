@@ -1,0 +1,245 @@
+"""Snapshots of tables without a key beside writers, on real servers: each is published as a whole, after a reset.
+
+Each of the mutations takes a part of that away; the same simulation then finds wrong rows.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from binlogsync import servers
+from binlogsync.change import ChangeBatch
+from binlogsync.errors import SourceError
+from binlogsync.servers import NATSServer
+from binlogsync.snapshot.view import TableSnapshot
+from binlogsync.tail.snapshot_whole import WholeTable
+from tests.databases import FreshDatabase, fresh_database
+from tests.e2e.oracle import assert_mirrored
+from tests.e2e.snapshot_oracle import StreamFaults
+from tests.e2e.snapshot_scenario import Snapshots, use_small_slices
+from tests.e2e.snapshot_writers import NUMBERS, SnapshotWriters
+from tests.e2e.tailing import mirror
+from tests.e2e.whole_table_oracle import HEAP, HEAP_OPERATIONS, check_heap, create_heap, ops_in_order, stages
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture(autouse=True)
+def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_small_slices(monkeypatch)
+
+
+def scenario_of(database: FreshDatabase, url: str) -> Snapshots:
+    create_heap(database)
+    database.execute("CREATE TABLE numbers (id INT PRIMARY KEY, v INT, note VARCHAR(100))")
+    return Snapshots(database, url, [NUMBERS])
+
+
+def check(scenario: Snapshots) -> StreamFaults:
+    return check_heap(scenario.config, scenario.url, scenario.database.name, scenario.database.execute)
+
+
+def simulate(database: FreshDatabase, url: str, seed: int, *, rounds: int = 3, **options: Any) -> StreamFaults:
+    """Snapshots beside writers, and one while nothing is written."""
+    scenario = scenario_of(database, url)
+    with scenario.tail(**options) as tail:
+        with SnapshotWriters(database, seed, operations=HEAP_OPERATIONS).running() as writers:
+            wait_until(lambda: writers.transactions > 10, 60, "writers")
+            for _ in range(rounds):
+                status = scenario.wait(scenario.request(), tail)
+                assert status.state == "done", status
+        status = scenario.wait(scenario.request(), tail)
+        assert status.state == "done", status
+        scenario.catch_up(tail)
+    [[rows]] = database.execute(f"SELECT COUNT(*) FROM {HEAP}")
+    assert status.tables[0].rows == rows
+    faults = check(scenario)
+    assert faults.published[HEAP] >= rounds + 1
+    keyed = scenario.check(may_repeat=True)
+    faults.sentences += keyed.sentences
+    return faults
+
+
+@pytest.mark.parametrize(("seed", "flush"), [(1, "interval"), (2, "eager")])
+def test_the_stream_equals_the_table_after_the_last_row(
+    seed: int, flush: str, mysql: FreshDatabase, nats_server: NATSServer
+) -> None:
+    faults = simulate(mysql, nats_server.url, seed, flush=flush)
+    assert not faults.sentences, faults
+
+
+@pytest.mark.parametrize("flush", ["interval", pytest.param("eager", marks=pytest.mark.slow)])
+def test_mariadb(flush: str, mariadb: FreshDatabase, nats_server: NATSServer) -> None:
+    faults = simulate(mariadb, nats_server.url, 3, flush=flush)
+    assert not faults.sentences, faults
+
+
+@pytest.fixture(scope="module")
+def server_without_gtids() -> Iterator[servers.MySQLServer]:
+    options = {"gtid_mode": "OFF", "enforce_gtid_consistency": "OFF", "sync_binlog": "0"}
+    with servers.mysql(options={**options, "binlog_group_commit_sync_delay": "3000"}) as server:
+        yield server
+
+
+@pytest.mark.slow
+def test_mysql_without_gtids(server_without_gtids: servers.MySQLServer, nats_server: NATSServer) -> None:
+    with fresh_database(server_without_gtids) as database:
+        faults = simulate(database, nats_server.url, 4)
+    assert not faults.sentences, faults
+
+
+def test_mirrors_from_the_stream_alone(mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path) -> None:
+    scenario = scenario_of(mysql, nats_server.url)
+    with scenario.tail() as tail:
+        for _ in range(2):
+            assert scenario.wait(scenario.request(HEAP), tail).state == "done"
+            mysql.execute(f"DELETE FROM {HEAP} WHERE a = 3 LIMIT 2")
+            mysql.execute(f"INSERT INTO {HEAP} VALUES (7, 'old'), (7, 'old')")
+            scenario.catch_up(tail)
+            mirror(nats_server.url, scenario.config.source, tmp_path / "mirror.db", (mysql.name, HEAP))
+            assert_mirrored(mysql.server, tmp_path / "mirror.db", mysql.name, HEAP)
+
+
+def test_an_empty_table_is_a_reset_alone(mysql: FreshDatabase, nats_server: NATSServer) -> None:
+    scenario = scenario_of(mysql, nats_server.url)
+    mysql.execute(f"DELETE FROM {HEAP}")
+    with scenario.tail() as tail:
+        assert scenario.wait(scenario.request(HEAP), tail).rows == 0
+    assert stages(nats_server.url, scenario.config.source, mysql.name) == [("t", "last")]
+
+
+def test_stages_of_the_rows(mysql: FreshDatabase, nats_server: NATSServer) -> None:
+    scenario = scenario_of(mysql, nats_server.url)
+    with scenario.tail() as tail:
+        assert scenario.wait(scenario.request(HEAP), tail).rows == 200
+    found = stages(nats_server.url, scenario.config.source, mysql.name)
+    assert found == [("t", "first"), *[("r", "true")] * 199, ("r", "last")]
+
+
+def test_a_crash_among_the_rows_publishes_all_again(
+    mysql: FreshDatabase, nats_server: NATSServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenario, take, calls = scenario_of(mysql, nats_server.url), WholeTable.take, []
+
+    def crash(table: WholeTable, *arguments: int) -> ChangeBatch:
+        calls.append(table)
+        if len(calls) == 4:
+            raise SourceError("the connection was lost")
+        return take(table, *arguments)
+
+    monkeypatch.setattr(WholeTable, "take", crash)
+    with scenario.tail() as tail:
+        with SnapshotWriters(mysql, 5, operations=HEAP_OPERATIONS).running():
+            status = scenario.wait(scenario.request(HEAP), tail)
+        scenario.catch_up(tail)
+    assert ops_in_order(stages(nats_server.url, scenario.config.source, mysql.name)) == "trtr"
+    faults = check(scenario)
+    assert not faults.sentences, faults
+    assert status.rows == stages(nats_server.url, scenario.config.source, mysql.name)[::-1].index(("t", "first"))
+
+
+@pytest.mark.parametrize("state", ["paused", "cancelled"])
+def test_a_table_that_was_reset_is_published_to_its_end(
+    state: str, mysql: FreshDatabase, nats_server: NATSServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenario, take = scenario_of(mysql, nats_server.url), WholeTable.take
+    id = ""
+
+    def stop(table: WholeTable, *arguments: int) -> ChangeBatch:
+        if scenario.status(id).state == "running":
+            scenario.set_state(id, state)
+        return take(table, *arguments)
+
+    monkeypatch.setattr(WholeTable, "take", stop)
+    with scenario.tail() as tail:
+        id = scenario.request()
+        source = scenario.config.source
+        wait_until(lambda: stages(nats_server.url, source, mysql.name)[-1:] == [("r", "last")], 30, "the last row")
+        mysql.execute(f"INSERT INTO {HEAP} VALUES (1, 'later')")
+        scenario.catch_up(tail)
+        if state == "paused":
+            scenario.set_state(id, "running")
+        assert scenario.wait(id, tail).state == ("done" if state == "paused" else "cancelled")
+    faults = check(scenario)
+    assert not faults.sentences, faults
+    assert faults.published[HEAP] == 1
+
+
+def test_other_tables_flow_until_the_table_changes(
+    mysql: FreshDatabase, nats_server: NATSServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the rows are read, a change of another table is published, and one of the table waits for its rows."""
+    scenario, batches = scenario_of(mysql, nats_server.url), TableSnapshot.batches
+    read, gate = threading.Event(), threading.Event()
+
+    def wait(view: TableSnapshot, *arguments: Any) -> Iterator[ChangeBatch]:
+        read.set()
+        assert gate.wait(60)
+        return batches(view, *arguments)
+
+    monkeypatch.setattr(TableSnapshot, "batches", wait)
+    with scenario.tail() as tail:
+        id = scenario.request(HEAP)
+        assert read.wait(30)
+        mysql.execute("INSERT INTO numbers VALUES (1, 1, 'flows')")
+        scenario.catch_up(tail)
+        mysql.execute(f"INSERT INTO {HEAP} VALUES (1, 'waits')")
+        mysql.execute("INSERT INTO numbers VALUES (2, 2, 'waits')")
+        gate.set()
+        assert scenario.wait(id, tail).rows == 200
+        scenario.catch_up(tail)
+    faults = check(scenario)
+    assert not faults.sentences, faults
+
+
+@pytest.mark.parametrize(
+    ("options", "request_options", "error"),
+    [
+        ({"snapshot_keyless_rows": 0}, {}, "raise BINLOGSYNC_SNAPSHOT_KEYLESS_ROWS"),
+        ({"snapshot_keyless_rows": 150}, {}, "more than 150 rows"),
+        ({}, {"where": "a = 1"}, "request it without a condition"),
+    ],
+)
+def test_refused(
+    options: dict[str, Any], request_options: dict[str, Any], error: str, mysql: FreshDatabase, nats_server: NATSServer
+) -> None:
+    scenario = scenario_of(mysql, nats_server.url)
+    with scenario.tail(**options) as tail:
+        status = scenario.wait(scenario.request(HEAP, **request_options), tail)
+    assert (status.state, error in status.error) == ("failed", True), status
+    assert not scenario.published()
+
+
+def _is_ready_at_once(table: WholeTable, _: object) -> bool:
+    return table._rows is not None and not table.is_read  # noqa: SLF001 - replaces a method
+
+
+def _hold_nothing(*_: object) -> bool:
+    return False
+
+
+MUTATIONS: dict[str, tuple[str, Callable[..., Any]]] = {
+    "no position": ("is_ready", _is_ready_at_once),
+    "no hold": ("holds", _hold_nothing),
+}
+
+
+@pytest.mark.exhaustive
+@pytest.mark.slow
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_without_a_part_of_it_rows_are_wrong(
+    mutation: str, mysql: FreshDatabase, nats_server: NATSServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WholeTable, *MUTATIONS[mutation])
+    for seed in range(12):
+        with fresh_database(mysql.server) as database:
+            faults = simulate(database, nats_server.url, seed)
+        if faults.sentences:
+            return
+    pytest.fail("no fault was found")
