@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from types import TracebackType
+from typing import TypeAlias
 
 from binlogsync.change import ChangeBatch
 from binlogsync.errors import SourceError
@@ -60,13 +61,17 @@ class TableSize:
     is_small: bool
 
 
+Key: TypeAlias = tuple[str, ...]
+"""A key, as SQL literals."""
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """Some rows of a table.
 
     Attributes:
         batches: the rows as changes with op "r"; none if there are none left.
-        last_key: the key of the last row, as SQL literals, to continue after.
+        last_key: the key to continue after: of the last row, or of the last row of the range.
         is_last: True when there are no rows after these.
         high: no later change can be in the rows.
     """
@@ -178,7 +183,7 @@ class ChunkReader:
         """The next chunk after that key, with the columns of `description`; begin must have been called.
 
         A chunk also ends after CHUNK_BYTES: its result is abandoned, and the reader connects again.
-        `condition` is SQL that the rows meet.
+        With a `condition`, SQL that the rows meet, the chunk has those of a range of as many rows: it may be empty.
 
         Raises SourceError, ReadStoppedError.
         """
@@ -192,21 +197,33 @@ class ChunkReader:
         begun = time.monotonic()
         self._watermarks.begin_chunk(self._stop)
         origin = RowOrigin(self._start, self.server)
-        clauses = self.key.clauses(after, self._limit, condition)
+        clauses, bound = self.key.clauses(after, self._limit), None
+        if condition is not None:
+            bound = self._find_bound(after, description, origin)
+            clauses = self.key.range_clauses(after, bound, condition)
         batches, count, size, is_cut = [], 0, 0, False
         with closing(read_batches(self._config, self._connection, description.schema, origin, clauses)) as rows:
             for batch in rows:
                 batches.append(batch)
                 count, size = count + len(batch), size + batch.nbytes
-                if is_cut := size >= CHUNK_BYTES and count < self._limit:
+                if is_cut := size >= CHUNK_BYTES and (count < self._limit or condition is not None):
                     break
         if is_cut:
             self._reconnect()
         high = self._watermarks.end_chunk()
-        is_last = count < self._limit and not is_cut
+        is_last = not is_cut and (count < self._limit if condition is None else bound is None)
         self._adapt(count, size)
         self._throttle.count(count, time.monotonic() - begun)
-        return Chunk(batches, self.key.last_key(batches[-1]) if batches else tuple(after or ()), is_last, high)
+        last_key = self.key.last_key(batches[-1]) if batches else tuple(after or ())
+        return Chunk(batches, last_key if bound is None or is_cut else bound, is_last, high)
+
+    def _find_bound(self, after: Sequence[str] | None, description: Description, origin: RowOrigin) -> Key | None:
+        """The last key of the next rows; None if the table has fewer."""
+        assert self.key is not None
+        clauses = self.key.clauses(after, 1, self._limit - 1)
+        with closing(read_batches(self._config, self._connection, description.schema, origin, clauses)) as rows:
+            found = list(rows)
+        return self.key.last_key(found[-1]) if found else None
 
     def _reconnect(self) -> None:
         """Replace the connection, which was closed before the last row of a result. Raises SourceError."""

@@ -48,18 +48,24 @@ class ChunkKey:
         """Names of its columns."""
         return tuple(column.name for column in self.columns)
 
-    def clauses(self, after: Sequence[str] | None, limit: int, condition: str | None = None) -> str:
-        """SQL after SELECT ... FROM <table> of the next `limit` rows; `after` comes from `last_key`.
-
-        `condition` is SQL that the rows meet in addition.
+    def clauses(self, after: Sequence[str] | None, limit: int, offset: int = 0) -> str:
+        """SQL after SELECT ... FROM <table> of `limit` rows from the key `after` of `last_key` on, without the first
+        `offset` of them.
         """
-        names = [quote_mysql(name) for name in self.names]
-        conditions = [] if after is None else [_condition(names, after)]
-        conditions += [] if condition is None else [f"({condition}\n)"]  # the condition may end in a comment
+        conditions = [] if after is None else [_condition(self.names, after, ">", ">")]
+        return f"{self._ordered(conditions)} LIMIT {limit}" + (f" OFFSET {offset}" if offset else "")
+
+    def range_clauses(self, after: Sequence[str] | None, to: Sequence[str] | None, condition: str) -> str:
+        """The same of the rows after one key and up to another that meet the SQL condition; None for no bound."""
+        conditions = [] if after is None else [_condition(self.names, after, ">", ">")]
+        conditions += [] if to is None else [_condition(self.names, to, "<", "<=")]
+        return self._ordered([*conditions, f"({condition}\n)"])  # the condition may end in a comment
+
+    def _ordered(self, conditions: Sequence[str]) -> str:
         where = f"WHERE {' AND '.join(conditions)} " if conditions else ""
         # An index that is not the primary one may be invisible, and cannot be forced then.
         index = "FORCE INDEX (PRIMARY) " if self.index == "PRIMARY" else ""
-        return f"{index}{where}ORDER BY {', '.join(names)} LIMIT {limit}"
+        return f"{index}{where}ORDER BY {', '.join(map(quote_mysql, self.names))}"
 
     def last_key(self, batch: ChangeBatch) -> tuple[str, ...]:
         """The key of the last row of the batch, as SQL literals."""
@@ -94,11 +100,12 @@ def find_chunk_key(config: MySQLConfig, connection: Connection, schema: TableSch
     return None
 
 
-def _condition(names: Sequence[str], after: Sequence[str]) -> str:
-    parts = []
-    for number, (name, value) in enumerate(zip(names, after, strict=True)):
-        same = [f"{n} = {v}" for n, v in zip(names[:number], after, strict=False)]
-        parts.append("(" + " AND ".join([*same, f"{name} > {value}"]) + ")")
+def _condition(names: Sequence[str], key: Sequence[str], sign: str, last: str) -> str:
+    """Compares with a key: `last` is the sign for the last column, `sign` for the others."""
+    quoted, parts = [quote_mysql(name) for name in names], []
+    for number, (name, value) in enumerate(zip(quoted, key, strict=True), 1):
+        same = [f"{n} = {v}" for n, v in zip(quoted[: number - 1], key, strict=False)]
+        parts.append("(" + " AND ".join([*same, f"{name} {last if number == len(names) else sign} {value}"]) + ")")
     return "(" + " OR ".join(parts) + ")"
 
 

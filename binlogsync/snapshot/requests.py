@@ -21,6 +21,7 @@ import msgspec
 
 from binlogsync.errors import ConfigError, StoreError, excerpt
 from binlogsync.filters import TableFilter
+from binlogsync.snapshot.condition import refuse_condition
 
 SnapshotState: TypeAlias = Literal["waiting", "running", "paused", "cancelled", "done", "failed"]
 TableState: TypeAlias = Literal["waiting", "running", "done", "failed", "cancelled"]
@@ -161,6 +162,8 @@ def new_request(
     patterns: Sequence[str], where: str | None = None, subject: str | None = None, rows_per_s: float | None = None
 ) -> SnapshotRequest:
     """A request with a new id, created now. Raises ConfigError."""
+    if where is not None and (problem := refuse_condition(where)):
+        raise ConfigError(problem)
     return SnapshotRequest(
         id=secrets.token_hex(4),
         patterns=tuple(patterns),

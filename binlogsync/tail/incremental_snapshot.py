@@ -302,7 +302,11 @@ class IncrementalSnapshot:
                 self._state = replace(self._state, key=(), order=chunks.opened.order)
             if chunks.opened.order == WHOLE:
                 self._chunks = chunks = WholeTable(self._reader, chunks.name, chunks.opened)
-        if chunks.is_read:
+        is_read = chunks.is_read
+        if chunks.passed:
+            # Rows that do not meet a condition, or were overtaken, need not be read again.
+            self._state, chunks.passed = replace(self._state, key=chunks.passed), None
+        if is_read:
             self._counts.end_table(self._state.table)
             if isinstance(chunks, WholeTable) and self._current is not None:
                 self._pace.begin(self._current.request.rows_per_s)

@@ -33,6 +33,7 @@ class TableChunks:
         failure: why its rows cannot be read; None while they can.
         trouble: why the last order failed, or the last chunks were discarded; "" after a success. It is tried again.
         retry_s: a failed order is not given again before.
+        passed: the key up to which no row is left to take; its reader sets it to None.
     """
 
     def __init__(self, reader: SnapshotReader, name: TableName, condition: str | None) -> None:
@@ -42,6 +43,7 @@ class TableChunks:
         self.failure: str | None = None
         self.trouble = ""
         self.retry_s = -math.inf
+        self.passed: tuple[str, ...] | None = None
         self._reader = reader
         self._condition = condition
         self._order: int | None = None  # number of the order that is carried out
@@ -81,7 +83,7 @@ class TableChunks:
     def alter(self) -> None:
         """The table was altered, or replaced: it has to be opened again."""
         self.discard("a statement altered the table")
-        self.opened = None
+        self.opened = self.passed = None
 
     def discard(self, reason: str = "") -> None:
         """Forget the rows that are not published; they are read again. `reason` is "" if that is wanted."""
@@ -171,6 +173,7 @@ class TableChunks:
         """The next rows, up to `count` and about `size` bytes; those of them to publish; and their chunk."""
         chunk = self._windows[0].chunk
         assert chunk is not None
+        self.passed = None
         if self._discards:
             self._discards, self.trouble = 0, ""
         return *self._windows[0].take(count, size), chunk
@@ -178,4 +181,5 @@ class TableChunks:
     def _drop_read_windows(self) -> None:
         while self._windows and self._windows[0].is_over:
             chunk = self._windows.popleft().chunk
-            self._is_read = chunk is not None and chunk.is_last
+            assert chunk is not None
+            self._is_read, self.passed = chunk.is_last, chunk.last_key

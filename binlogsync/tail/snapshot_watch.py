@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from binlogsync.codec.snapshot_state import FIRST_ORDINAL
 from binlogsync.errors import BinlogSyncError, StoreError
+from binlogsync.snapshot.condition import refuse_condition
 from binlogsync.snapshot.requests import (
     SnapshotRequest,
     SnapshotRequests,
@@ -226,6 +227,8 @@ def _refusal(request: SnapshotRequest, tables: Sequence[tuple[str, str]]) -> str
         return f"no captured table matches {patterns}; see which tables the source captures (include, exclude)"
     if request.where is not None and len(tables) > 1:
         return f"a condition needs one table, and {len(tables)} match {patterns}; name the table"
+    if request.where is not None and (problem := refuse_condition(request.where)):
+        return problem
     if request.subject is not None:
         return "this tail does not publish rows under a subject of their own; request the snapshot without it"
     return ""

@@ -51,6 +51,7 @@ class WholeTable:
     """
 
     is_watching = True
+    passed: tuple[str, ...] | None = None
 
     def __init__(self, reader: SnapshotReader, name: TableName, opened: OpenedTable) -> None:
         self.name = name

@@ -39,7 +39,7 @@ class KeyedChunk:
     Attributes:
         batches: the rows.
         rows: key of each row -> its number in the chunk.
-        last_key: the key of the last row, as SQL literals.
+        last_key: the key to continue after, as SQL literals.
         is_last: True when the table has no rows after these.
         last_key_of: returns the key of the last row of a batch, as SQL literals.
         high: no later change can be in the rows.
