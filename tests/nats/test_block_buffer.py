@@ -24,8 +24,7 @@ def test_messages_of_complete_requests_come_first() -> None:
     assert buffer.has_complete
     assert _bodies(buffer.take(1)) == ["1"]
     assert _bodies(buffer.take(9)) == ["2"]
-    assert not buffer.has_complete
-    assert (buffer.count, buffer.size) == (2, 2 * _block("3").size)
+    assert (buffer.has_complete, buffer.count, buffer.size) == (False, 2, 2 * _block("3").size)
     assert _bodies(buffer.take(9)) == ["3", "4"]
     assert _bodies(buffer.take(9)) == []
     assert (buffer.count, buffer.size) == (0, 0)
