@@ -154,6 +154,10 @@ class TargetBusyError(ConsumeError):
         self.path = path
 
 
+class MirrorKeyError(ConsumeError):
+    """The `key` that the options of a mirror name does not identify each row of its table."""
+
+
 class ClientTakenError(ConsumeError):
     """Another live consumer has this client id."""
 

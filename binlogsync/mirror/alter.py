@@ -23,6 +23,7 @@ from binlogsync.mirror.clauses import (
 from binlogsync.mirror.column_definition import ColumnPosition
 from binlogsync.schema import TEXT_TYPES, Column, TableSchema, is_date
 from binlogsync.targets.conversion import ColumnConverter, ColumnDefinition, Conversion
+from binlogsync.targets.mirror_options import with_key
 
 _WIDE = {"ucs2", "utf16", "utf16le", "utf32"}
 
@@ -74,10 +75,11 @@ class _MissingColumnError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class AlterRules:
-    """The dialect of a statement, and the converter of the target that it is applied to."""
+    """The dialect of a statement, the converter of the target that it is applied to, and the `key` of the mirror."""
 
     dialect: SqlDialect
     converter: ColumnConverter
+    key: tuple[str, ...] = ()
 
 
 def apply_alter(old: TableSchema, clauses: Sequence[Clause], rules: AlterRules) -> AlteredSchema | None:
@@ -113,6 +115,9 @@ def _apply_alter(old: TableSchema, clauses: Sequence[Clause], rules: AlterRules)
             _insert_column(columns, moved, clause.position)
     key_columns = _alter_key(old, clauses, columns)
     made = tuple(_make_not_null(one, rules.converter) if one.column.name in key_columns else one for one in columns)
+    if rules.key:
+        altered = replace(old, columns=tuple(one.column for one in made))
+        key_columns = with_key(altered, rules.key).primary_key
     made = tuple(_guard_key_dates(one, old, key_columns, rules.converter) for one in made)
     return AlteredSchema(replace(old, columns=tuple(one.column for one in made), primary_key=key_columns), made)
 

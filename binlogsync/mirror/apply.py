@@ -16,6 +16,9 @@ import numpy as np
 import pyarrow.compute as pc
 
 from binlogsync.change import ChangeBatch
+from binlogsync.errors import ConsumeError
+from binlogsync.mirror.configuration import has_other_key, load_configured
+from binlogsync.mirror.contract import FrozenColumnsError, freeze_columns
 from binlogsync.mirror.ddl import RebuildRequiredError, adopt_schema, apply_statement
 from binlogsync.mirror.image_columns import ADVICE, find_missing_columns, fit_images
 from binlogsync.position import Checkpoint
@@ -24,9 +27,10 @@ from binlogsync.schema import TableSchema
 from binlogsync.server_version import ServerFlavor, flavor_of
 from binlogsync.targets import TableTransaction
 from binlogsync.targets.batch_checks import check_batch, decode_ops, describe_missing_columns
-from binlogsync.targets.mirror_state import ChangePosition, MirrorOptions, MirrorState
+from binlogsync.targets.mirror_options import DEFAULT_OPTIONS as DEFAULT_OPTIONS
+from binlogsync.targets.mirror_options import MirrorOptions, with_key
+from binlogsync.targets.mirror_state import ChangePosition, MirrorState
 
-DEFAULT_OPTIONS = MirrorOptions()
 _TRUNCATE = ord("t")
 
 
@@ -40,6 +44,7 @@ class RebuildReason:
         reason: the reason, for log and error messages.
         is_required: False if the mirror can also start empty, or continue with its rows.
         may_repeat: True if any later change may need a rebuild for the same reason.
+        error: set if the next batch is refused instead; raise it after the batches before are stored.
     """
 
     done: int
@@ -47,6 +52,7 @@ class RebuildReason:
     reason: str
     is_required: bool
     may_repeat: bool = False
+    error: ConsumeError | None = None
 
 
 def apply(
@@ -69,6 +75,10 @@ def apply(
             applier.flush()
             state = applier.state(batch.schema.database, batch.schema.table)
             return RebuildReason(number, state, error.reason, error.is_required, error.may_repeat)
+        except FrozenColumnsError as error:
+            applier.flush()
+            state = applier.state(batch.schema.database, batch.schema.table)
+            return RebuildReason(number, state, str(error), is_required=False, error=error)
     applier.flush()
     return None
 
@@ -89,13 +99,14 @@ class _BatchApplier:
         """The state of a mirror."""
         key = (database, table)
         if key not in self._states:
-            state = self._transaction.load_mirror(database, table)
-            self._states[key] = self._transaction.ensure_deleted_at(state, self._options.deleted_at)
+            self._states[key] = load_configured(self._transaction, key, self._options)
         return self._states[key]
 
     def take(self, batch: ChangeBatch) -> None:
         """Take the next batch; raises RebuildRequiredError before any of it is applied."""
         state = self.state(batch.schema.database, batch.schema.table)
+        if has_other_key(state, self._options):
+            raise RebuildRequiredError("the `key` of its options changed")
         if state.read_at is not None:
             batch = _after_load(batch, state.read_at)
             if not len(batch):
@@ -109,6 +120,7 @@ class _BatchApplier:
                 position = change_position(batch, 0)
                 self._transaction.close_versions(state, position)
                 state = self._transaction.open_versions(state, position)
+            state = freeze_columns(self._transaction, state, self._options)
             self._set_state(replace(state, is_rewritten=False))
         else:
             self._take_rows(batch)
@@ -125,7 +137,8 @@ class _BatchApplier:
             self._transaction.apply_published(state, parts, at, has_history=has_history)
             self._set_state(self._transaction.load_mirror(schema.database, schema.table))
             return
-        self._transaction.apply_rows(state, parts)
+        checks_key = bool(state.policies.key) and state.policies.repeats_until is None
+        self._transaction.apply_rows(state, parts, checks_key=checks_key)
         if has_history:
             self._set_state(self._transaction.record_versions(state, parts))
 
@@ -134,6 +147,16 @@ class _BatchApplier:
 
     def _take_rows(self, batch: ChangeBatch) -> None:
         state = self.state(batch.schema.database, batch.schema.table)
+        if (until := state.policies.repeated) is not None:
+            repeated = len(batch) - len(changes_after(batch, until))
+            if not repeated:
+                self.flush()
+                policies = replace(state.policies, repeats_until=None)
+                self._set_state(self._transaction.store_mirror(replace(state, policies=policies)))
+            elif repeated < len(batch):
+                self._take_rows(batch.slice(0, repeated))
+                self._take_rows(batch.slice(repeated, len(batch)))
+                return
         batch = fit_images(batch, state.left_out)
         is_mariadb = flavor_of(batch.server_uuid) == ServerFlavor.MARIADB
         missing = find_missing_columns(batch) if state.left_out is None and is_mariadb else []
@@ -141,16 +164,18 @@ class _BatchApplier:
             raise RebuildRequiredError(f"an update or delete has no value of {', '.join(missing)}: {ADVICE}")
         if self._can_read and (problem := describe_missing_columns(batch)):
             raise RebuildRequiredError(problem, may_repeat=True)
-        if batch.schema != self._schema:
-            self.flush()
         ops = decode_ops(batch)
         truncated = np.flatnonzero(ops == _TRUNCATE)
+        if len(truncated) < len(batch):
+            batch = replace(batch, schema=with_key(batch.schema, state.policies.key))
+        if batch.schema != self._schema:
+            self.flush()
         if len(truncated):
-            at = int(truncated[-1 if self._options == DEFAULT_OPTIONS else 0])
+            at = int(truncated[-1 if self._options.keeps_only_rows else 0])
             # A TRUNCATE is logged without a schema, so a batch of only TRUNCATEs may have the schema before an ALTER.
             if (ops[:at] != _TRUNCATE).any():
                 self._collect(batch.slice(0, at))
-            if self._options == DEFAULT_OPTIONS:
+            if self._options.keeps_only_rows:
                 self._parts = []  # the TRUNCATE deletes these rows
             self.flush()
             self._truncate(batch, at)
@@ -178,7 +203,8 @@ class _BatchApplier:
         if batch.schema != self._schema:
             state = self.state(batch.schema.database, batch.schema.table)
             if state.schema != batch.schema:
-                self._set_state(adopt_schema(self._transaction, state, batch.schema, can_read=self._can_read))
+                state = adopt_schema(self._transaction, state, batch, can_read=self._can_read)
+                self._set_state(freeze_columns(self._transaction, state, self._options))
             self._schema = batch.schema
         check_batch(batch)
         self._parts.append(batch)

@@ -30,10 +30,13 @@ from binlogsync.mirror.clauses import (
     parse_alter,
     parse_create,
 )
+from binlogsync.mirror.contract import check_contract, describe_statement
 from binlogsync.mirror.image_columns import ADVICE, contains_name
+from binlogsync.position import BinlogPosition
 from binlogsync.schema import TableSchema, date_keys, remove_columns
 from binlogsync.server_version import ServerFlavor, flavor_of
 from binlogsync.targets import TableTransaction
+from binlogsync.targets.mirror_options import with_key
 from binlogsync.targets.mirror_state import MirrorState
 
 log = logging.getLogger(__name__)
@@ -78,15 +81,19 @@ def apply_statement(
 
 
 def adopt_schema(
-    transaction: TableTransaction, state: MirrorState, schema: TableSchema, *, can_read: bool
+    transaction: TableTransaction, state: MirrorState, batch: ChangeBatch, *, can_read: bool
 ) -> MirrorState:
-    """Prepare the mirror for changes with this schema, and return its new state.
+    """Prepare the mirror for these changes, which have another schema than its table, and return its new state.
 
-    Raises RebuildRequiredError if the mirror has rows that do not fit the schema, or if rows may be missing in it.
+    Raises RebuildRequiredError if the mirror has rows that do not fit the schema, or if rows may be missing in it,
+    FrozenColumnsError if it may not have the columns.
     """
+    schema = batch.schema
+    if state.schema is None and can_read:
+        raise RebuildRequiredError("the rows that it had before are not known", is_required=False)
+    at = BinlogPosition(batch.data.column("file")[0].as_py(), batch.data.column("pos")[0].as_py())
+    state = check_contract(transaction, state, schema, f"a row change at {at}")
     if state.schema is None:
-        if can_read:
-            raise RebuildRequiredError("the rows that it had before are not known", is_required=False)
         return transaction.create_table(state, schema)
     if transaction.converter.has_same_shape(state.schema, schema):
         changed = transaction.converter.key_date_condition(date_keys(state.schema) ^ date_keys(schema))
@@ -118,14 +125,17 @@ def _create(
     created = parse_create(ddl.sql, dialect) if ddl.has_exact_text else None
     if created is None and can_read:
         raise RebuildRequiredError("the statement that created it does not list its columns", is_required=False)
-    state = transaction.drop_or_keep_table(state, ddl.ts_us)
     if created is None:
+        state = transaction.drop_or_keep_table(state, ddl.ts_us)
         return replace(state, left_out=None)  # the columns are those of the first rows
     left_out = created.generated if dialect.mariadb else ()
+    schema = TableSchema(state.database, state.table, created.columns, created.primary_key)
+    schema = with_key(remove_columns(schema, left_out), state.policies.key)
+    state = check_contract(transaction, state, schema, describe_statement(ddl))
     if left_out:
         log.warning("%s: column(s) %s are left out: %s", state.name, ", ".join(left_out), ADVICE)
-    schema = TableSchema(state.database, state.table, created.columns, created.primary_key)
-    return transaction.create_table(replace(state, left_out=left_out), remove_columns(schema, left_out))
+    state = transaction.drop_or_keep_table(state, ddl.ts_us)
+    return transaction.create_table(replace(state, left_out=left_out), schema)
 
 
 def former_name(tables: Tables, own: tuple[str, str]) -> tuple[str, str]:
@@ -157,14 +167,19 @@ def _alter(transaction: TableTransaction, state: MirrorState, ddl: SchemaChange,
     if dialect.mariadb and clauses:
         clauses, left_out = _without_generated(clauses, state.left_out or ())
         if left_out != (state.left_out or ()):
-            state = transaction.store_mirror(replace(state, left_out=left_out))
+            state = replace(state, left_out=left_out)
+            if clauses == []:
+                return transaction.store_mirror(state)
     if clauses == [] or state.schema is None:
         return state
     evolution = (
-        None if clauses is None else apply_alter(state.schema, clauses, AlterRules(dialect, transaction.converter))
+        None
+        if clauses is None
+        else apply_alter(state.schema, clauses, AlterRules(dialect, transaction.converter, state.policies.key))
     )
     if evolution is None:
         raise RebuildRequiredError(f"the effect of a statement is not known: {ddl.sql[:200]}")
+    before, state = state.schema, check_contract(transaction, state, evolution.schema, describe_statement(ddl))
     if not transaction.has_row(state):
         return transaction.create_table(transaction.drop_table(state), evolution.schema)
     unproven = _describe_unproven(transaction, state, evolution)
@@ -174,7 +189,7 @@ def _alter(transaction: TableTransaction, state: MirrorState, ddl: SchemaChange,
         one.values is not None and one.values.value == transaction.converter.keep(one.column.name)
         for one in evolution.columns
     )
-    if keeps_values and transaction.converter.has_same_shape(state.schema, evolution.schema):
+    if keeps_values and transaction.converter.has_same_shape(before, evolution.schema):
         return transaction.store_mirror(replace(state, schema=evolution.schema))
     values = [one.values.value for one in evolution.columns if one.values is not None]
     log.info("%s: applied %s", state.name, ddl.sql[:200])

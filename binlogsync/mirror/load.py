@@ -19,6 +19,8 @@ from typing import TypeVar
 
 from binlogsync.errors import ConsumeError, SourceError
 from binlogsync.mirror.catch_up import CatchUp, RestartLoadError, check_stream, find_last_checkpoint
+from binlogsync.mirror.configuration import load_configured
+from binlogsync.mirror.contract import check_contract, describe_load
 from binlogsync.mysql.config import MySQLConfig, error_code
 from binlogsync.mysql.table_errors import CHANGED
 from binlogsync.nats.reader import StreamReader
@@ -32,6 +34,7 @@ from binlogsync.snapshot.view import Description, LockRequiredError, TableSnapsh
 from binlogsync.snapshot.watermarks import ReadStoppedError, contains_start
 from binlogsync.targets import TableStore, TableTransaction
 from binlogsync.targets.load_state import LoadState
+from binlogsync.targets.mirror_options import DEFAULT_OPTIONS, MirrorOptions, with_key
 from binlogsync.targets.mirror_state import MirrorState
 from binlogsync.waiting import backoff_s
 
@@ -77,6 +80,7 @@ class TableLoad:
     stop: threading.Event
     limits: LoadLimits
     on_progress: Callable[[ReadProgress], None]
+    options: MirrorOptions = DEFAULT_OPTIONS
     owner: str = field(default_factory=lambda: secrets.token_hex(8))
     _stream: str | None = None
 
@@ -173,7 +177,7 @@ class TableLoad:
 
     def _store_view(self, snapshot: TableSnapshot) -> int:
         """Store the rows; returns their number."""
-        self._change(lambda transaction, state: transaction.begin_load(state, snapshot.schema, self.owner))
+        self._begin_table(snapshot.schema, snapshot.at)
         meter = ProgressMeter(0, 0)
         for batch in snapshot.batches():
             self._change_owned(lambda transaction, state: transaction.insert_rows(state, batch.schema, [batch]))  # noqa: B023 - runs now
@@ -183,6 +187,18 @@ class TableLoad:
                 raise ReadStoppedError
         self.tables.release()
         return meter.progress.rows
+
+    def _begin_table(self, schema: TableSchema | None, at: Checkpoint, load: LoadState | None = None) -> None:
+        """Create the spare table, unless the mirror cannot have its columns or its key; raises ConsumeError then."""
+
+        def begin(transaction: TableTransaction, state: MirrorState) -> None:
+            if schema is not None:
+                check_contract(transaction, state, with_key(schema, self.options.key), describe_load(at))
+            transaction.begin_load(state, schema, self.owner)
+            if load is not None:
+                transaction.store_load(state, load, self.owner)
+
+        self._change(begin)
 
     # Chunks.
 
@@ -230,11 +246,7 @@ class TableLoad:
             stream=self._stream,
         )
 
-        def begin(transaction: TableTransaction, state: MirrorState) -> None:
-            transaction.begin_load(state, description.schema, self.owner)
-            transaction.store_load(state, load, self.owner)
-
-        self._change(begin)
+        self._begin_table(description.schema, start, load)
         log.info(
             "%s: loading about %d rows from %s by key %s",
             self.label, chunks.size.estimate, self.source.address, ", ".join(key.names),
@@ -294,7 +306,7 @@ class TableLoad:
     def _change(self, change: Callable[[TableTransaction, MirrorState], Result], *, keep_open: bool = False) -> Result:
         """Run a function in a transaction, with the state of the mirror."""
         with self.tables.begin(keep_open=keep_open) as transaction:
-            return change(transaction, transaction.load_mirror(*self.name))
+            return change(transaction, load_configured(transaction, self.name, self.options))
 
 
 def _describe_other_server(source: MySQLConfig, snapshot: TableSnapshot, start: Checkpoint) -> str:

@@ -20,9 +20,11 @@ from pathlib import Path
 from binlogsync.change import ChangeBatch
 from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey, ProgressStore, TableProgress
 from binlogsync.consume.targets import Target
-from binlogsync.errors import BinlogSyncError, ConsumeError
+from binlogsync.errors import BinlogSyncError, ConsumeError, MirrorKeyError
 from binlogsync.mirror.apply import DEFAULT_OPTIONS, RebuildReason
 from binlogsync.mirror.catch_up import find_last_checkpoint
+from binlogsync.mirror.configuration import load_configured
+from binlogsync.mirror.contract import check_contract, describe_load, freeze_columns
 from binlogsync.mirror.image_columns import ADVICE
 from binlogsync.mirror.load import LoadedTable, TableLoad
 from binlogsync.mirror.renamed_tables import StreamTableBuilder, find_former_name
@@ -36,7 +38,8 @@ from binlogsync.snapshot.throttle import LoadLimits
 from binlogsync.snapshot.watermarks import ReadStoppedError
 from binlogsync.targets import TableStore, TableTransaction
 from binlogsync.targets.factory import open_store
-from binlogsync.targets.mirror_state import ChangePosition, MirrorOptions
+from binlogsync.targets.mirror_options import MirrorOptions, with_key
+from binlogsync.targets.mirror_state import ChangePosition, MirrorState
 from binlogsync.waiting import backoff_s
 
 log = logging.getLogger(__name__)
@@ -67,7 +70,8 @@ class RebuildableMirror(Target):
         self.database = database
         self.table = table
         self.source = source
-        self.options = options
+        source_name = "" if source is None else source.source
+        self.options = options if options.location else options.for_table(source_name, database, table)
         self.limits = limits or LoadLimits()
         self.stream: StreamReader | None = None
         self._load_progress: ReadProgress | None = None
@@ -100,7 +104,7 @@ class RebuildableMirror(Target):
         if self.source is None:
             return False
         with self.tables.begin() as transaction:
-            state = transaction.load_mirror(self.database, self.table)
+            state = self._load_state(transaction)
             is_new = not state.is_known and transaction.load_progress(key) == NO_PROGRESS
             has_begun = is_new and transaction.find_load(state) is not None
         if not is_new:
@@ -176,13 +180,13 @@ class RebuildableMirror(Target):
         if (scratch := self.tables.scratch()) is None:
             return False
         with scratch as built:
-            builder = StreamTableBuilder(self.stream, built)
+            builder = StreamTableBuilder(self.stream, built, MirrorOptions(metadata=self.options.metadata))
             found = builder.build(former, statement)
             if found is None or found.schema is None:
                 return False
             schema, owner = replace(found.schema, database=self.database, table=self.table), secrets.token_hex(8)
             with self.tables.begin() as transaction:
-                state = transaction.load_mirror(self.database, self.table)
+                state = self._load_state(transaction)
                 transaction.begin_load(state, schema, owner)
             with closing(builder.rows(found)) as parts:
                 for rows in parts:
@@ -190,8 +194,14 @@ class RebuildableMirror(Target):
                         transaction.check_owner(state, owner)
                         transaction.copy_rows(state, rows)
         at = Checkpoint(statement.ddl.position, statement.server_uuid, None, 0, statement.ddl.ts_us)
-        with self.tables.begin() as transaction:
-            self._replace_table(transaction, LoadedTable(at, schema, found.left_out, 0, 0, None, owner))
+        try:
+            with self.tables.begin() as transaction:
+                self._replace_table(transaction, LoadedTable(at, schema, found.left_out, 0, 0, None, owner))
+        except MirrorKeyError as error:
+            if self.source is None:
+                raise
+            log.info("%s; the table is read from the server, where the rows may be correct by now", error)
+            return False
         log.info("%s.%s: built from the changes of %s in the stream", self.database, self.table, ".".join(former))
         return True
 
@@ -219,7 +229,7 @@ class RebuildableMirror(Target):
         started = datetime.now(UTC)
         name = (self.database, self.table)
         loaded = TableLoad(
-            self.tables, name, self.source, self.stream, self._stop, self.limits, self._set_progress
+            self.tables, name, self.source, self.stream, self._stop, self.limits, self._set_progress, self.options
         ).run()
         if not applied.is_new and compare(applied.at, loaded.at) is PositionOrder.AFTER:
             raise ConsumeError(
@@ -237,23 +247,30 @@ class RebuildableMirror(Target):
         self._next_read_at = ended + min(_REBUILD_PAUSE_FACTOR * (ended - begun), _MAX_REBUILD_PAUSE_S)
         return loaded.at
 
+    def _load_state(self, transaction: TableTransaction) -> MirrorState:
+        """The state of the mirror with its options. Raises ConsumeError."""
+        return load_configured(transaction, (self.database, self.table), self.options)
+
     def _set_progress(self, progress: ReadProgress) -> None:
         self._load_progress = progress
 
     def _replace_table(self, transaction: TableTransaction, content: LoadedTable) -> None:
         """Replace the mirror by the spare table; with soft deletes, rows missing in it become deleted rows."""
-        state = transaction.load_mirror(self.database, self.table)
+        state = self._load_state(transaction)
         transaction.check_owner(state, content.owner)
-        state = transaction.ensure_deleted_at(state, self.options.deleted_at)
         at = content.at
-        state = replace(state, read_at=at, left_out=content.left_out)
+        policies = replace(state.policies, key=self.options.key, repeats_until=None)
+        state = replace(state, read_at=at, left_out=content.left_out, policies=policies)
         if content.left_out:
             log.warning("%s: column(s) %s are left out: %s", state.name, ", ".join(content.left_out), ADVICE)
         if content.schema is None:
             state = transaction.drop_or_keep_table(state, at.ts_us)
             transaction.drop_load(state)
         else:
-            state = transaction.replace_table(state, content.schema, at.ts_us)
+            schema = with_key(content.schema, self.options.key)
+            state = check_contract(transaction, state, schema, describe_load(at))
+            state = transaction.replace_table(state, schema, at.ts_us)
+            state = freeze_columns(transaction, state, self.options)
         if self.options.history:
             position = ChangePosition(at.ts_us, at.position.file, at.position.pos)
             transaction.close_versions(state, position)

@@ -25,6 +25,7 @@ from binlogsync.nats.reader import StreamReader
 from binlogsync.nats.retained_changes import read_retained_changes
 from binlogsync.server_version import ServerFlavor, flavor_of
 from binlogsync.targets import TableStore
+from binlogsync.targets.mirror_options import MirrorOptions
 from binlogsync.targets.mirror_state import MirrorState
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,8 @@ def find_former_name(statement: ChangeBatch) -> Table | None:
 class StreamTableBuilder:
     """Builds tables as they were before a statement in the stream, in an empty store."""
 
-    def __init__(self, reader: StreamReader, scratch: TableStore) -> None:
+    def __init__(self, reader: StreamReader, scratch: TableStore, options: MirrorOptions) -> None:
+        self._options = options
         self._reader = reader
         self._tables = scratch
 
@@ -78,7 +80,7 @@ class StreamTableBuilder:
             return False
         try:
             with self._tables.begin(keep_open=True) as transaction:
-                return apply(transaction, [batch]) is None
+                return apply(transaction, [batch], self._options) is None
         except ConsumeError as error:
             log.info("%s cannot be built from the stream: %s", batch.schema.name, error)
             return False

@@ -28,6 +28,7 @@ from binlogsync.schema import TableSchema
 from binlogsync.snapshot.view import LockRequiredError, TableSnapshot, read_table
 from binlogsync.targets import TableTransaction
 from binlogsync.targets.fingerprints import FingerprintRequest
+from binlogsync.targets.mirror_options import with_key
 from binlogsync.targets.records import RepairRecord, new_gap
 
 KEYS = 5_000
@@ -172,7 +173,8 @@ class Repairer:
             else:
                 transaction = opened.enter_context(self.verifier.tables.begin())
                 snapshot = opened.enter_context(read_table(self.verifier.config, *name, may_lock=False))
-            if snapshot.schema != schema:
+            state = transaction.load_mirror(*name)
+            if snapshot.schema is None or with_key(snapshot.schema, state.policies.key) != schema:
                 raise ConsumeError(f"{'.'.join(name)}: its columns changed since the comparison; run the repair again")
             if self._is_late(transaction, name, snapshot):
                 return None
@@ -180,7 +182,6 @@ class Repairer:
             texts = list(zip(*(column.to_pylist() for column in keys.columns), strict=True))
             first, last = ("/".join(texts[i]) for i in (0, -1))
             record = RepairRecord(self.verifier.key(*name), self.who, str(snapshot.at), first, last, len(texts))
-            state = transaction.load_mirror(*name)
             transaction.insert_repair(state, request, record, (schema, keys, _read(snapshot, schema, texts)))
         return request
 

@@ -20,7 +20,7 @@ from binlogsync.consume.boundaries import changes_up_to, count_changes, drop_fir
 from binlogsync.consume.gaps import gap_from_batch
 from binlogsync.consume.progress import ConsumerProgress, ProgressKey
 from binlogsync.consume.targets import TableChanges, Target
-from binlogsync.errors import ConfigError
+from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.mirror import apply as mirror
 from binlogsync.mirror.rebuild import RebuildableMirror
 from binlogsync.mirror.side_by_side import load_side_by_side
@@ -113,6 +113,7 @@ def _apply_together(work: Sequence[tuple[Mirror, TableChanges]], stop: threading
     tables, with_gap = mirrors[0].tables, set[int]()
     while any(each.batches for each in todo) and not stop.is_set():
         done: list[tuple[TableChanges, ConsumerProgress]] = []
+        refused: ConsumeError | None = None
         rebuilds: list[tuple[int, mirror.RebuildReason]] = []
         with tables.begin(keep_open=True) as transaction:
             parts, requests = _changes_to_request(transaction, mirrors, todo)
@@ -120,8 +121,13 @@ def _apply_together(work: Sequence[tuple[Mirror, TableChanges]], stop: threading
                 read_at = transaction.load_mirror(*one.names).read_at
                 batches = [item.batch for item in items]
                 reason = mirror.apply(transaction, batches, one.options, can_read=one.source is not None)
-                if reason is not None:
+                if reason is not None and reason.error is not None:
+                    if len(work) > 1:
+                        raise reason.error  # mirrors that change together stay at one position
+                    refused = reason.error
+                elif reason is not None:
                     rebuilds.append((index, reason))
+                if reason is not None:
                     items = items[: reason.done]
                 if _record_gaps(transaction, each.tracker.key, items, read_at):
                     with_gap.add(index)
@@ -129,13 +135,15 @@ def _apply_together(work: Sequence[tuple[Mirror, TableChanges]], stop: threading
                     pairs = [(item.batch, item.last_sequence) for item in items]
                     done.append((replace(each, batches=items), each.tracker.after(pairs)))
                 todo[index] = replace(each, batches=drop_first(each.batches, count_changes(items)))
-            for one, request in requests if not rebuilds else ():
+            for one, request in requests if not rebuilds and refused is None else ():
                 transaction.write_fingerprint(transaction.load_mirror(*one.names), request)
             moved = transaction.move_all_progress(
                 [(each.tracker.key, each.tracker.progress, progress) for each, progress in done]
             )
         for (each, _), progress in zip(done, moved, strict=True):
             each.tracker.confirm(progress, [item.batch for item in each.batches])
+        if refused is not None:
+            raise refused
         if rebuilds:
             tables.release()
             if not all(mirrors[index].wait_to_rebuild(reason, stop) for index, reason in rebuilds):

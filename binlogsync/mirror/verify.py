@@ -30,6 +30,7 @@ from binlogsync.targets import TableStore, TableTransaction
 from binlogsync.targets.comparison import Comparison
 from binlogsync.targets.factory import open_comparer
 from binlogsync.targets.fingerprints import Fingerprint, FingerprintRequest
+from binlogsync.targets.mirror_options import with_key
 from binlogsync.targets.progress import NO_PROGRESS, ConsumerProgress, ProgressKey
 from binlogsync.waiting import RetryTimer
 
@@ -67,7 +68,7 @@ class Verification:
     @property
     def _result(self) -> str:
         if self.is_equal and self.rows is None:
-            return f"equal at {self.at}: no such table on either side"
+            return f"equal at {self.at}: {self.columns or 'no such table on either side'}"
         if self.rows is None:
             return f"differs at {self.at}: {self.columns}"
         return f"{'equal' if self.is_equal else 'differs'} at {self.at}: {self.rows}"
@@ -108,8 +109,8 @@ class Verifier:
         started, begun = time.monotonic(), datetime.now(UTC)
         self.reader.check_spelling(database, table)
         for _ in range(_TRIES):
-            with read_table(self.config, database, table) as snapshot:
-                self._check_known(database, table, snapshot)
+            with read_table(self.config, database, table) as read:
+                snapshot = self._use_key(database, table, read)
                 request = FingerprintRequest(uuid4().hex, snapshot.at)
                 if not self._request(database, table, request):
                     continue  # the mirror is already after that position
@@ -122,7 +123,8 @@ class Verifier:
                             request,
                             lambda transaction: transaction.take_fingerprint(request),  # noqa: B023 - runs now
                         )
-                        compared = self._compare(snapshot, found, store, time.monotonic() - started)
+                        seconds = time.monotonic() - started
+                        compared = self._compare((database, table), snapshot, found, store, seconds)
                         if compared.is_equal:
                             self._resolve(self.key(database, table), snapshot.at, begun)
                         return replace(compared, left_out=snapshot.left_out)
@@ -138,17 +140,22 @@ class Verifier:
         """Identifies the mirror's consumer."""
         return ProgressKey(self.options.client_id, self.reader.source, database, table)
 
-    def _check_known(self, database: str, table: str, snapshot: TableSnapshot) -> None:
-        """Raise ConfigError for a table that never existed on either side, most likely a typing error."""
-        if snapshot.schema is not None:
-            return
+    def _use_key(self, database: str, table: str, snapshot: TableSnapshot) -> TableSnapshot:
+        """The snapshot with the mirror's key as its primary key.
+
+        Raises ConfigError for a table that never existed on either side, most likely a typing error; ConsumeError if it
+        does not have the key any longer.
+        """
         with self.tables.begin() as transaction:
-            is_known = transaction.load_mirror(database, table).is_known
-        if not is_known:
+            state = transaction.load_mirror(database, table)
+        if snapshot.schema is not None:
+            return replace(snapshot, schema=with_key(snapshot.schema, state.policies.key))
+        if not state.is_known:
             raise ConfigError(
                 f"{database}.{table}: {self.config.address} has no such table, and {self.tables.address} no mirror of "
                 "it"
             )
+        return snapshot
 
     def _resolve(self, key: ProgressKey, at: Checkpoint, until: datetime) -> None:
         """Resolve the mirror's gaps from before the comparison."""
@@ -234,10 +241,20 @@ class Verifier:
         with self.tables.begin() as transaction:
             transaction.delete_request(request)
 
-    def _compare(self, snapshot: TableSnapshot, found: Fingerprint, store: RowStore, seconds: float) -> Verification:
+    def _compare(
+        self,
+        name: tuple[str, str],
+        snapshot: TableSnapshot,
+        found: Fingerprint,
+        store: RowStore,
+        seconds: float,
+    ) -> Verification:
         source, mirrored = snapshot.schema, found.schema
         if source is None and mirrored is None:
-            return Verification(snapshot.at, True, seconds=seconds)
+            with self.tables.begin() as transaction:
+                is_kept = transaction.load_mirror(*name).policies.kept_us is not None
+            kept = "the server has no such table, and the mirror keeps its rows (on_drop)" if is_kept else ""
+            return Verification(snapshot.at, True, kept, seconds=seconds)
         if source is None or mirrored is None:
             missing = "the server has no such table" if source is None else "it has no mirror yet"
             return Verification(snapshot.at, False, missing, seconds=seconds)

@@ -23,14 +23,15 @@ from binlogsync.consume.progress import (
 )
 from binlogsync.errors import ConfigError, ConsumeError, PositionError
 from binlogsync.mirror.target import Mirror
-from binlogsync.position import Checkpoint
+from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.position_order import PositionOrder, compare
 from binlogsync.replay.from_stream import StreamRangeReader
 from binlogsync.replay.sources import ChangeSources
 from binlogsync.schema import remove_columns
 from binlogsync.sinks.audit_records import record_rewind
 from binlogsync.targets import TableTransaction
-from binlogsync.targets.mirror_state import MirrorOptions, MirrorState
+from binlogsync.targets.mirror_options import with_key
+from binlogsync.targets.mirror_state import MirrorState
 from binlogsync.targets.records import RewindRecord
 
 
@@ -174,10 +175,11 @@ def _store(sources: ChangeSources, store: ProgressStore, move: RewindRequest, mo
         if not (is_mirror and move.rebuild):
             if is_mirror:
                 _check_mirror(state, sources, move, moved)
+                if moved.direction == "back" and state.policies.key:
+                    transaction.store_mirror(_expect_repeats(state, moved.before))
             save(transaction)
     if not stored:
-        options = MirrorOptions(state.deleted_at, history=state.history_table is not None)
-        rebuilt = Mirror(tables, move.key.database, move.key.table, sources.config, options)
+        rebuilt = Mirror(tables, move.key.database, move.key.table, sources.config, state.options)
         rebuilt.rebuild(move.key, moved.before, save)
     return stored[0]
 
@@ -191,8 +193,16 @@ def _check_mirror(state: MirrorState, sources: ChangeSources, move: RewindReques
     if moved.direction == "back" and not schema.primary_key:
         raise ConsumeError(f"{key}: the mirror has no key, so redelivered rows would be duplicated; {advice}")
     then = stream.schema(moved.after.sequence + 1) if moved.direction == "back" else schema
-    if then is None or remove_columns(then, state.left_out or ()).fingerprint != schema.fingerprint:
+    if then is not None:
+        then = with_key(remove_columns(then, state.left_out or ()), state.policies.key)
+    if then is None or then.fingerprint != schema.fingerprint:
         raise ConsumeError(f"{key}: the table's columns have changed since {move.to}; {advice}")
+
+
+def _expect_repeats(state: MirrorState, before: ConsumerProgress) -> MirrorState:
+    """The state of a mirror with a `key` that gets changes up to this progress again: they are no violations of it."""
+    until = Checkpoint(BinlogPosition(before.file, before.pos), before.server_uuid, None, 0, 0)
+    return replace(state, policies=replace(state.policies, repeats_until=until.to_text()))
 
 
 def _record(move: RewindRequest, moved: RewindResult) -> RewindRecord:

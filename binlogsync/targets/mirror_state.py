@@ -1,40 +1,19 @@
-"""The state of a mirror, which its target stores with the rows, and the options of a mirror."""
+"""The state of a mirror, which its target stores with the rows."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
 
-from binlogsync.errors import ConfigError
 from binlogsync.position import Checkpoint
 from binlogsync.schema import TableSchema
 from binlogsync.sql_identifiers import quote_ansi
+from binlogsync.targets.mirror_options import NO_POLICIES, ROW_ID, MirrorOptions, MirrorPolicies
+
+__all__ = ["REPLAY_MARK", "ROW_ID", "ChangePosition", "MirrorOptions", "MirrorState", "spare_name"]
 
 REPLAY_MARK = " "
 """Suffix of the database name of a replayed table in the stored states; a name in MySQL cannot end in a space."""
-ROW_ID = "rowid"
-"""DuckDB's pseudo column with the number of a row, unless a table has a column of this name."""
-
-
-@dataclass(frozen=True, slots=True)
-class MirrorOptions:
-    """What a mirror stores besides the current rows.
-
-    Attributes:
-        deleted_at: soft deletes: name of an extra column. A row that MySQL deletes stays, with the commit time in this
-            column. None: rows are deleted.
-        history: True stores every version of every row in the table `<table>__history` (targets/duckdb/history.py).
-    """
-
-    deleted_at: str | None = None
-    history: bool = False
-
-    def __post_init__(self) -> None:
-        """Raises ConfigError for a reserved name."""
-        if self.deleted_at is not None and (not self.deleted_at or self.deleted_at.lower() == ROW_ID):
-            raise ConfigError(
-                f"deleted_at={self.deleted_at!r} is not a valid column name in DuckDB; choose another name"
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +30,7 @@ class MirrorState:
         deleted_at: the column of soft deletes, None for none.
         left_out: columns of the source that the mirror does not have (mirror/image_columns.py); None if not known yet.
         is_rewritten: True if rows changed by other means than row changes; not stored.
+        policies: the options that are stored with the state.
     """
 
     database: str
@@ -63,6 +43,26 @@ class MirrorState:
     deleted_at: str | None = None
     left_out: tuple[str, ...] | None = None
     is_rewritten: bool = False
+    policies: MirrorPolicies = NO_POLICIES
+
+    @property
+    def options(self) -> MirrorOptions:
+        """The options that the mirror has now, for work on it outside of its consumer; its location stays."""
+        policies = self.policies
+        return MirrorOptions(
+            self.deleted_at,
+            history=self.history_table is not None,
+            on_drop=policies.on_drop,
+            key=policies.key,
+            metadata=policies.metadata,
+            schema_contract="follow" if policies.contract is None else "freeze",
+            location=self.location[1:] if policies.is_placed else None,
+        )
+
+    @property
+    def added_columns(self) -> tuple[str, ...]:
+        """Names of the columns that the source does not have: metadata, and that of soft deletes."""
+        return (*self.policies.metadata, *(() if self.deleted_at is None else (self.deleted_at,)))
 
     @property
     def live_condition(self) -> str:

@@ -44,11 +44,29 @@ class MirrorTransaction(Protocol):
 
     @abstractmethod
     def create_table(self, state: MirrorState, schema: TableSchema) -> MirrorState:
-        """Create an empty table. Raises ConsumeError for a type without a counterpart, or a name in use."""
+        """Create an empty table with the added columns of the state; one that was kept after a DROP is archived.
+
+        Raises ConsumeError for a type without a counterpart, or a name in use.
+        """
 
     @abstractmethod
     def ensure_deleted_at(self, state: MirrorState, name: str | None) -> MirrorState:
         """Add the column for soft deletes if it is missing. Raises ConsumeError if the mirror has another one."""
+
+    @abstractmethod
+    def ensure_metadata(self, state: MirrorState, names: Sequence[str]) -> MirrorState:
+        """Add metadata columns (METADATA_COLUMNS) that are missing, with NULL in the rows that the table has.
+
+        From then on, each row has those of its last change; a row that was read has the operation r and no GTID. Raises
+        ConsumeError if the mirror has a column that is not among `names`, or the source one of the same name.
+        """
+
+    @abstractmethod
+    def place_mirror(self, state: MirrorState, location: tuple[str, str]) -> MirrorState:
+        """Give a new mirror this (schema, table) instead of the default.
+
+        Raises ConsumeError if a mirror that is stored is elsewhere, or if another one has the place.
+        """
 
     @abstractmethod
     def rewrite_table(self, state: MirrorState, schema: TableSchema, values: Sequence[str]) -> MirrorState:
@@ -60,11 +78,16 @@ class MirrorTransaction(Protocol):
 
     @abstractmethod
     def drop_or_keep_table(self, state: MirrorState, gone_us: int) -> MirrorState:
-        """Drop the table; with soft deletes, keep it under another name, with all rows deleted at `gone_us`."""
+        """The source has no such table since `gone_us`: drop, keep or archive the mirror's, by its policy (`on_drop`).
+
+        A kept table stays where it is, without being the mirror's table any longer: `schema` is None, and `kept_us` of
+        the policies the time. An archived one gets the time in its name. With soft deletes, all rows are deleted at
+        `gone_us`, and "drop" archives the table.
+        """
 
     @abstractmethod
     def forget_mirror(self, database: str, table: str) -> None:
-        """Drop the table and its state."""
+        """Drop the table, also a kept one, and its state."""
 
     @abstractmethod
     def delete_rows(self, state: MirrorState, gone_us: int) -> MirrorState:
@@ -75,8 +98,12 @@ class MirrorTransaction(Protocol):
         """True when the table has a row for which one of the conditions of the converter is true; any row for none."""
 
     @abstractmethod
-    def apply_rows(self, state: MirrorState, batches: Sequence[ChangeBatch]) -> None:
-        """Apply the changes, all of the schema of the table, in order: the result is the same as one at a time."""
+    def apply_rows(self, state: MirrorState, batches: Sequence[ChangeBatch], *, checks_key: bool = False) -> None:
+        """Apply the changes, all of the schema of the table, in order: the result is the same as one at a time.
+
+        With `checks_key`, raises ConsumeError if the primary key of the schema, which the server need not enforce then,
+        has a NULL or an invalid date, or if a change gives it to a row while another row has it.
+        """
 
     @abstractmethod
     def apply_published(
@@ -150,7 +177,8 @@ class MirrorTransaction(Protocol):
         """Replace the mirror's table by the spare table, which has this schema; the load is over.
 
         With soft deletes, rows that are missing in it become rows deleted at `gone_us`. Raises ConsumeError if the
-        table has a column with the name of the mirror's `deleted_at`.
+        table has a column with the name of the mirror's `deleted_at`, or if the key of its policies does not identify
+        each row.
         """
 
     # Tables that were renamed to a mirror's name, built in `TableStore.scratch`.
@@ -161,7 +189,7 @@ class MirrorTransaction(Protocol):
 
     @abstractmethod
     def read_rows(self, state: MirrorState) -> Iterator[pa.Table]:
-        """The rows of the mirror's table, some thousand at a time, as `copy_rows` takes them."""
+        """The rows of the mirror's table with their metadata, some thousand at a time, as `copy_rows` takes them."""
 
     @abstractmethod
     def copy_rows(self, state: MirrorState, rows: pa.Table) -> None:

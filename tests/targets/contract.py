@@ -22,6 +22,7 @@ from tests.duck import make_batch
 from tests.targets.contract_changes import ChangeContract
 from tests.targets.contract_loads import LoadContract
 from tests.targets.contract_mirrors import ROW, SCHEMA, SOFT, MirrorContract, inserts, row
+from tests.targets.contract_policies import PolicyContract
 from tests.targets.contract_published import PublishedContract
 
 __all__ = ["Opener", "ReadTable", "TableStoreContract"]
@@ -41,7 +42,7 @@ def moved(transaction: TableTransaction, before: ConsumerProgress, number: int) 
     return transaction.move_progress(KEY, before, before.after(batch, number, number))
 
 
-class TableStoreContract(MirrorContract, ChangeContract, LoadContract, PublishedContract):
+class TableStoreContract(MirrorContract, ChangeContract, LoadContract, PublishedContract, PolicyContract):
     @pytest.fixture
     def opener(self) -> Opener:
         raise NotImplementedError("each target's test gives its own")

@@ -44,7 +44,7 @@ def find_last_images(key: Sequence[str], parts: Sequence[RowImages]) -> LastImag
     steps: list[Numbers] = []
     first = 0
     for part in parts:
-        for image, mask, odd in (("before", _select_before(key, part), 0), ("after", part.mask("cur"), 1)):
+        for image, mask, odd in (("before", select_before(key, part), 0), ("after", part.mask("cur"), 1)):
             at = np.flatnonzero(mask)
             if len(at):
                 chunks.append(part.image(image, key, mask))
@@ -55,7 +55,7 @@ def find_last_images(key: Sequence[str], parts: Sequence[RowImages]) -> LastImag
     if _is_ascending(keys.columns):
         is_last[step] = True
         return LastImages(keys, is_last)
-    codes, count = _codes(keys.columns)
+    codes, count = find_codes(keys.columns)
     last: Numbers = np.full(count, -1, dtype=np.int64)
     np.maximum.at(last, codes, step)
     is_last[last] = True
@@ -66,7 +66,7 @@ def find_last_images(key: Sequence[str], parts: Sequence[RowImages]) -> LastImag
     return LastImages(keys, is_last)
 
 
-def _select_before(key: Sequence[str], part: RowImages) -> Mask:
+def select_before(key: Sequence[str], part: RowImages) -> Mask:
     """True for deletes, and for updates that change the key; of other updates the after image has the same key."""
     mask = part.mask("ud")
     if not part.mask("u").any():
@@ -87,7 +87,7 @@ def _is_ascending(columns: Sequence[pa.ChunkedArray]) -> bool:
     return bool((values[1:] > values[:-1]).all())
 
 
-def _codes(columns: Sequence[pa.ChunkedArray]) -> tuple[Numbers, int]:
+def find_codes(columns: Sequence[pa.ChunkedArray]) -> tuple[Numbers, int]:
     """(a number for each row, equal for equal rows, from 0 without gaps; how many different numbers there are)."""
     codes, count = _encoded(columns[0])
     for column in columns[1:]:

@@ -21,13 +21,15 @@ from binlogsync.targets.duckdb.names import has_relation
 from binlogsync.targets.duckdb.row_images import insert_table, row_images
 from binlogsync.targets.duckdb.rows import apply_keyed
 from binlogsync.targets.duckdb.state import (
-    check_name_is_free,
     column_list,
     copy_deleted_rows,
+    declare_column,
     drop_table,
+    free_place,
     store_state,
 )
 from binlogsync.targets.duckdb.streamed_rows import insert_batches
+from binlogsync.targets.duckdb.unique_keys import check_unique
 from binlogsync.targets.load_state import LoadState
 from binlogsync.targets.mirror_state import MirrorState
 
@@ -48,7 +50,8 @@ def begin_load(
     drop_load(connection, state)
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(*state.location[:2])}")
     if schema is not None:
-        connection.execute(f"CREATE TABLE {_spare(state)} ({column_list(schema)})")
+        columns = column_list(schema, metadata=state.policies.metadata)
+        connection.execute(f"CREATE TABLE {_spare(state)} ({columns})")
     values = [state.database, state.table, owner]
     connection.execute(f"INSERT INTO {_LOADS} (database, table_name, owner) VALUES (?, ?, ?)", values)
 
@@ -85,6 +88,8 @@ def find_load(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> Load
     row = first_row(connection, sql, [state.database, state.table])
     if row is None or row[0] is None or not has_relation(connection, state.location[1], state.spare(_PURPOSE)):
         return None
+    for name in state.policies.metadata:  # the load may have begun before they were requested
+        connection.execute(f"ALTER TABLE {_spare(state)} ADD COLUMN IF NOT EXISTS {declare_column(name)}")
     return LoadState(
         start=Checkpoint.from_text(row[0]),
         start_sequence=row[1],
@@ -118,7 +123,7 @@ def insert_rows(
     connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema, batches: Iterable[ChangeBatch]
 ) -> int:
     """Insert rows of a snapshot (op "r") into the spare table; returns their number. See insert_batches."""
-    return insert_batches(connection, _spare(state), schema, batches)
+    return insert_batches(connection, _spare(state), schema, batches, state.policies.metadata)
 
 
 def copy_rows(connection: duckdb.DuckDBPyConnection, state: MirrorState, rows: pa.Table) -> None:
@@ -131,7 +136,7 @@ def apply_to_spare(
 ) -> None:
     """Apply changes by the key of the schema to the spare table, as to a mirror without soft deletes."""
     location = (*state.location[:2], state.spare(_PURPOSE))
-    spare = MirrorState(state.database, state.table, location, schema=schema, is_known=True)
+    spare = MirrorState(state.database, state.table, location, schema, is_known=True, policies=state.policies)
     apply_keyed(connection, spare, schema, row_images(batches))
 
 
@@ -140,12 +145,12 @@ def replace_table(
 ) -> MirrorState:
     """Replace the mirror by its spare table; with soft deletes, rows that are missing in it become deleted rows."""
     spare = _spare(state)
+    check_unique(connection, state, schema, spare)
     if state.deleted_at is not None:
         column_list(schema, state.deleted_at)  # raises ConsumeError for a name in use
         connection.execute(f"ALTER TABLE {spare} ADD COLUMN {quote(state.deleted_at)} TIMESTAMP WITH TIME ZONE")
     copy_deleted_rows(connection, state, (spare, schema), gone_us)
-    state = drop_table(connection, state)
-    check_name_is_free(connection, state)
+    state = free_place(connection, drop_table(connection, state))
     connection.execute(f"ALTER TABLE {spare} RENAME TO {quote(state.location[2])}")
     _forget_load(connection, state)
     return store_state(connection, replace(state, schema=schema))

@@ -24,6 +24,7 @@ MIRRORS = f"{META_SCHEMA}.mirrors"
 
 _LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
 _SYSTEM_SCHEMAS = frozenset({"information_schema", "pg_catalog"})
+RESERVED_SCHEMAS = _SYSTEM_SCHEMAS | {META_SCHEMA}
 
 
 def find_location(connection: duckdb.DuckDBPyConnection, database: str, table: str) -> tuple[str, str]:

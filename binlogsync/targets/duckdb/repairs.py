@@ -31,10 +31,11 @@ from binlogsync.targets.duckdb.fingerprints import (
     insert_request,
 )
 from binlogsync.targets.duckdb.history import history_column, replace_versions
+from binlogsync.targets.duckdb.metadata_columns import constant_metadata
 from binlogsync.targets.duckdb.names import has_relation
 from binlogsync.targets.duckdb.progress import KEY_CONDITION, key_values
 from binlogsync.targets.duckdb.row_images import VIEW, insert_rows, rows_as_view
-from binlogsync.targets.duckdb.state import column_list
+from binlogsync.targets.duckdb.state import column_list, deletion_sql
 from binlogsync.targets.fingerprints import FingerprintRequest
 from binlogsync.targets.mirror_state import ChangePosition, MirrorState
 from binlogsync.targets.progress import ProgressKey
@@ -104,15 +105,17 @@ def apply_repair(connection: duckdb.DuckDBPyConnection, state: MirrorState, requ
     counts = _compare(connection, state, schema, (rows, _keys_table(request.id)))
     gone_us = request.at.ts_us
     found = f"{rows} WHERE {_has_key(schema, names, f'{_CHANGED} WHERE is_there')}"
-    columns = ", ".join(quote(column.name) for column in schema.columns)
+    columns = [quote(column.name) for column in schema.columns]
     if state.deleted_at is not None:
         connection.execute(
-            f"UPDATE {state.target} SET {quote(state.deleted_at)} = make_timestamptz({gone_us}) "
+            f"UPDATE {state.target} SET {deletion_sql(state, gone_us)} "
             f"WHERE {state.live_condition} AND {_has_key(schema, names, f'{_CHANGED} WHERE NOT is_there')}"
         )
     replaced = _CHANGED if state.deleted_at is None else f"{_CHANGED} WHERE is_there"
     connection.execute(f"DELETE FROM {state.target} WHERE {_has_key(schema, names, replaced)}")
-    connection.execute(f"INSERT INTO {state.target} ({columns}) SELECT {columns} FROM {found}")
+    metadata = state.policies.metadata
+    into, values = [*columns, *map(quote, metadata)], [*columns, *constant_metadata(metadata, "r", gone_us)]
+    connection.execute(f"INSERT INTO {state.target} ({', '.join(into)}) SELECT {', '.join(values)} FROM {found}")
     if state.history_table is not None:
         at = ChangePosition(gone_us, request.at.position.file, request.at.position.pos)
         replace_versions(connection, state, at, _has_key(schema, names, _CHANGED, is_history=True), found)

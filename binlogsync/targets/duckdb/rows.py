@@ -22,6 +22,7 @@ from binlogsync.change import TIME_TYPE, ChangeBatch
 from binlogsync.schema import TableSchema
 from binlogsync.targets.duckdb.file import first_row, quote
 from binlogsync.targets.duckdb.last_images import LastImages, find_last_images
+from binlogsync.targets.duckdb.metadata_columns import metadata_arrays, metadata_names
 from binlogsync.targets.duckdb.row_images import (
     VIEW,
     Mask,
@@ -33,6 +34,7 @@ from binlogsync.targets.duckdb.row_images import (
     sign_columns,
     stack,
 )
+from binlogsync.targets.duckdb.unique_keys import check_changes
 from binlogsync.targets.mirror_state import ROW_ID, MirrorState, spare_name
 
 log = logging.getLogger(__name__)
@@ -41,37 +43,57 @@ _GONE, _LAST = "gone", "last"
 _ASIDE = spare_name("column", ROW_ID)
 
 
-def apply_rows(connection: duckdb.DuckDBPyConnection, state: MirrorState, batches: Sequence[ChangeBatch]) -> None:
+def apply_rows(
+    connection: duckdb.DuckDBPyConnection, state: MirrorState, batches: Sequence[ChangeBatch], *, checks_key: bool
+) -> None:
     """Apply the changes, all of one schema, to the mirror's table."""
-    schema = batches[0].schema
+    schema, parts = batches[0].schema, row_images(batches)
+    if checks_key:
+        check_changes(connection, state, schema, parts)
     apply = apply_keyed if schema.primary_key else apply_keyless
-    apply(connection, state, schema, row_images(batches))
+    apply(connection, state, schema, parts)
 
 
 def apply_keyed(
     connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema, parts: Sequence[RowImages]
 ) -> None:
     """Delete every touched key, then insert the last image of each key that still exists."""
-    target, deleted = state.target, state.deleted_at
+    target = state.target
     last = find_last_images(schema.primary_key, parts)
     same = " AND ".join(f"t.{quote(name)} = s.k{i}" for i, name in enumerate(schema.primary_key))
     with rows_as_view(connection, last.keys):
         connection.execute(f"DELETE FROM {target} AS t USING {VIEW} AS s WHERE {same}")
-    kept = positional_names(schema) + ([_GONE] if deleted is not None else [])
-    rows = _last_rows(schema, parts, last, has_deleted=deleted is not None)
+    rows = _last_rows(state, schema, parts, last)
     if rows is not None:
+        into, kept = _row_columns(state, schema)
         with rows_as_view(connection, rows):
-            insert(connection, target, kept, VIEW + (f" WHERE {_LAST}" if _LAST in rows.column_names else ""))
+            insert(
+                connection,
+                f"{target} ({into})",
+                kept,
+                VIEW + (f" WHERE {_LAST}" if _LAST in rows.column_names else ""),
+            )
+
+
+def _row_columns(state: MirrorState, schema: TableSchema, *, has_gone: bool = True) -> tuple[str, list[str]]:
+    """(columns of the mirror's table as SQL, their names in a table of rows, without the column of soft deletes unless
+    `has_gone`).
+    """
+    metadata, deleted = state.policies.metadata, [] if state.deleted_at is None or not has_gone else [state.deleted_at]
+    names = [*(column.name for column in schema.columns), *metadata, *deleted]
+    rows = [*positional_names(schema), *metadata_names(metadata), *([_GONE] if deleted else [])]
+    return ", ".join(map(quote, names)), rows
 
 
 def _last_rows(
-    schema: TableSchema, parts: Sequence[RowImages], last: LastImages, *, has_deleted: bool
+    state: MirrorState, schema: TableSchema, parts: Sequence[RowImages], last: LastImages
 ) -> pa.Table | None:
-    """The last image of each key; None if there are none.
+    """The last image of each key with its metadata; None if there are none.
 
-    With `has_deleted` deleted rows are included, with the commit time of the delete in the column `gone`. If other
+    With soft deletes, deleted rows are included, with the commit time of the delete in the column `gone`. If other
     images are among them, the column `last` is false for these: DuckDB filters them without the copy that Arrow makes.
     """
+    has_deleted = state.deleted_at is not None
     names = [column.name for column in schema.columns]
     chunks: list[list[pa.Array]] = []
     masks: list[Mask] = []
@@ -85,12 +107,13 @@ def _last_rows(
             gone = [] if not has_deleted else [pa.nulls(count, TIME_TYPE)]
             if image == "before":
                 gone = [part.batch.data.column("ts_us")]
-            chunks.append([*part.image(image, names), *gone])
+            metadata = metadata_arrays(part, state.policies.metadata, image)
+            chunks.append([*part.image(image, names), *metadata, *gone])
             masks.append(mask)
         first += count
     if not chunks:
         return None
-    rows = stack(chunks, [*positional_names(schema), *([_GONE] if has_deleted else [])])
+    rows = stack(chunks, _row_columns(state, schema)[1])
     if all(mask.all() for mask in masks):
         return rows
     return rows.append_column(_LAST, pa.chunked_array([pa.array(mask) for mask in masks]))
@@ -101,31 +124,51 @@ def apply_keyless(
 ) -> None:
     """Sum the changes per row value, and insert or delete that many rows."""
     target, deleted = state.target, state.deleted_at
+    metadata, marks = state.policies.metadata, metadata_names(state.policies.metadata)
     positions = positional_names(schema)
     names = [column.name for column in schema.columns]
     chunks: list[list[pa.Array]] = []
+    first = 0
     for part in parts:
         for image, letters, sign in (("before", "ud", -1), ("after", "cur", 1)):
             columns = part.image(image, names, letters)
-            chunks.append([*columns, pa.array(np.full(len(columns[0]), sign, dtype=np.int64))])
+            columns.append(pa.array(np.full(len(columns[0]), sign, dtype=np.int64)))
+            if metadata:
+                steps = pa.array(np.arange(first, first + len(part.ops), dtype=np.int64))
+                columns += [part.filter(each, letters) for each in (steps, *metadata_arrays(part, metadata, image))]
+            chunks.append(columns)
+        first += len(part.ops)
     signs = [sign for position, c in zip(positions, schema.columns, strict=True) for sign in sign_columns(position, c)]
-    with rows_as_view(connection, stack(chunks, [*positions, "delta"])):
+    with rows_as_view(connection, stack(chunks, [*positions, "delta", *(["step", *marks] if metadata else [])])):
+        # Equal rows get the metadata of the last change that inserted one.
+        last = "".join(f", arg_max_null({mark}, step) FILTER (delta > 0) AS {mark}" for mark in marks)
         connection.execute(
             f"CREATE OR REPLACE TEMP TABLE binlogsync_net AS SELECT {', '.join(positions)}, "
-            "sum(delta)::BIGINT AS delta "
+            f"sum(delta)::BIGINT AS delta{last} "
             f"FROM {VIEW} GROUP BY {', '.join([*positions, *signs])} HAVING sum(delta) <> 0"
         )
     _remove(connection, schema, target, deleted)
+    into, picked = _row_columns(state, schema, has_gone=False)
     insert(
         connection,
-        f"{target} ({', '.join(quote(name) for name in names)})",
-        positions,
+        f"{target} ({into})",
+        picked,
         "binlogsync_net, LATERAL (SELECT unnest(range(delta))) WHERE delta > 0",
     )
     if deleted is not None:
-        gone = [[*p.image("before", names, "d"), p.filter(p.batch.data.column("ts_us"), "d")] for p in parts]
-        with rows_as_view(connection, stack(gone, [*positions, _GONE])):
-            insert(connection, target, [*positions, _GONE], VIEW)
+        gone = [
+            [
+                *p.image("before", names, "d"),
+                *(
+                    p.filter(each, "d")
+                    for each in (*metadata_arrays(p, metadata, "before"), p.batch.data.column("ts_us"))
+                ),
+            ]
+            for p in parts
+        ]
+        into, picked = _row_columns(state, schema)
+        with rows_as_view(connection, stack(gone, picked)):
+            insert(connection, f"{target} ({into})", picked, VIEW)
 
 
 def _remove(connection: duckdb.DuckDBPyConnection, schema: TableSchema, target: str, deleted: str | None) -> None:

@@ -17,10 +17,20 @@ from binlogsync.position import Checkpoint
 from binlogsync.schema import TableSchema
 from binlogsync.targets.duckdb.column_types import duck_type
 from binlogsync.targets.duckdb.file import META_SCHEMA, ensure_once, first_row, quote
-from binlogsync.targets.duckdb.names import MIRRORS, find_location, free_name, has_relation
+from binlogsync.targets.duckdb.metadata_columns import METADATA_TYPES, constant_metadata
+from binlogsync.targets.duckdb.names import (
+    MIRRORS,
+    RESERVED_SCHEMAS,
+    find_location,
+    fold_name,
+    free_name,
+    has_relation,
+    is_taken,
+)
+from binlogsync.targets.mirror_options import MirrorPolicies, describe_taken_name
 from binlogsync.targets.mirror_state import MirrorState
 
-_FIELDS = "schema_json, read_at, deleted_at, left_out, duck_schema, duck_table, history_table"
+_FIELDS = "schema_json, read_at, deleted_at, left_out, duck_schema, duck_table, history_table, policies"
 _ROWS = 20_000
 
 
@@ -34,7 +44,11 @@ def ensure_meta(connection: duckdb.DuckDBPyConnection) -> None:
         "read_at VARCHAR, deleted_at VARCHAR, changed_at TIMESTAMPTZ, left_out VARCHAR[], "
         "PRIMARY KEY (database, table_name))"
     )
-    for column in ("left_out VARCHAR[]", "duck_schema VARCHAR", "duck_table VARCHAR", "history_table VARCHAR"):
+    added = (
+        "left_out VARCHAR[]",
+        *(f"{name} VARCHAR" for name in ("duck_schema", "duck_table", "history_table", "policies")),
+    )
+    for column in added:
         connection.execute(f"ALTER TABLE {MIRRORS} ADD COLUMN IF NOT EXISTS {column}")  # file of an older version
 
 
@@ -56,6 +70,7 @@ def load_state(connection: duckdb.DuckDBPyConnection, database: str, table: str)
         history_table=row[6],
         deleted_at=row[2],
         left_out=None if row[3] is None else tuple(row[3]),
+        policies=MirrorPolicies.from_json(row[7]),
     )
 
 
@@ -74,18 +89,33 @@ def store_state(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> Mi
     values = [state.database, state.table, schema, read_at, state.deleted_at, left_out, *state.location[1:]]
     connection.execute(
         f"INSERT OR REPLACE INTO {MIRRORS} (database, table_name, {_FIELDS}, changed_at) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, now())",
-        [*values, state.history_table],
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, now())",
+        [*values, state.history_table, state.policies.to_json()],
     )
     return replace(state, is_known=True)
 
 
 def create_table(connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema) -> MirrorState:
-    """Create an empty table. Raises ConsumeError if another table has the name."""
-    check_name_is_free(connection, state)
+    """Create an empty table; one that was kept after a DROP is archived. Raises ConsumeError if the name is in use."""
+    state = free_place(connection, state)
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(*state.location[:2])}")
-    connection.execute(f"CREATE TABLE {state.target} ({column_list(schema, state.deleted_at)})")
+    connection.execute(
+        f"CREATE TABLE {state.target} ({column_list(schema, state.deleted_at, state.policies.metadata)})"
+    )
     return store_state(connection, replace(state, schema=schema))
+
+
+def free_place(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> MirrorState:
+    """Archive the table that was kept after a DROP, if there is one; returns the state, which is not stored.
+
+    Raises ConsumeError if the file has a table of the mirror's name that is not a mirror.
+    """
+    if state.policies.kept_us is not None:
+        if has_relation(connection, *state.location[1:]):
+            _archive_table(connection, state, state.policies.kept_us)
+        state = replace(state, policies=replace(state.policies, kept_us=None))
+    check_name_is_free(connection, state)
+    return state
 
 
 def check_name_is_free(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> None:
@@ -97,16 +127,41 @@ def check_name_is_free(connection: duckdb.DuckDBPyConnection, state: MirrorState
         )
 
 
-def column_list(schema: TableSchema, deleted_at: str | None = None) -> str:
-    """The columns as SQL for CREATE TABLE. Raises ConsumeError if the source has a column `deleted_at`."""
+def column_list(schema: TableSchema, deleted_at: str | None = None, metadata: Sequence[str] = ()) -> str:
+    """The columns as SQL for CREATE TABLE. Raises ConsumeError if the source has a column with the name of another."""
+    added = [*metadata, *([] if deleted_at is None else [deleted_at])]
+    names = {column.name.lower() for column in schema.columns}
+    if taken := [name for name in added if name.lower() in names]:
+        raise ConsumeError(describe_taken_name(schema.name, taken[0]))
     columns = [f"{quote(column.name)} {duck_type(column)}" for column in schema.columns]
-    if deleted_at is not None:
-        if any(column.name.lower() == deleted_at.lower() for column in schema.columns):
-            raise ConsumeError(
-                f"{schema.name} already has a column {deleted_at}; give the mirror's deleted_at another name"
-            )
-        columns.append(f"{quote(deleted_at)} TIMESTAMP WITH TIME ZONE")
-    return ", ".join(columns)
+    return ", ".join([*columns, *(declare_column(name) for name in added)])
+
+
+def declare_column(name: str) -> str:
+    """The SQL of a column that the mirror adds."""
+    return f"{quote(name)} {METADATA_TYPES.get(name, 'TIMESTAMP WITH TIME ZONE')}"
+
+
+def place_mirror(connection: duckdb.DuckDBPyConnection, state: MirrorState, location: tuple[str, str]) -> MirrorState:
+    """Give a new mirror this (schema, table). Raises ConsumeError if it has another one, or another mirror has it."""
+    here, wanted = quote(*state.location[1:]), quote(*location)
+    if state.is_known:
+        if tuple(map(fold_name, state.location[1:])) == tuple(map(fold_name, location)):
+            return state
+        raise ConsumeError(
+            f"{state.name}: the mirror is the table {here}, but target_schema and target_table name {wanted} now; keep "
+            "the former name, or remove the mirror (binlogsync remove --drop), so that it is loaded under the new one"
+        )
+    if fold_name(location[0]) in RESERVED_SCHEMAS:
+        raise ConsumeError(
+            f"{state.name}: DuckDB or binlogsync reserves the schema {location[0]}; change target_schema"
+        )
+    if is_taken(connection, *location):
+        raise ConsumeError(
+            f"{state.name}: target_schema and target_table name {wanted}, which is the table or the history of another "
+            "mirror in this file; write patterns that give each mirror a name of its own"
+        )
+    return replace(state, location=(state.location[0], *location))
 
 
 def ensure_deleted_at(connection: duckdb.DuckDBPyConnection, state: MirrorState, name: str | None) -> MirrorState:
@@ -118,12 +173,33 @@ def ensure_deleted_at(connection: duckdb.DuckDBPyConnection, state: MirrorState,
             f"{state.name}: the mirror marks deleted rows in column {state.deleted_at}, but deleted_at is {name} now; "
             f"keep the name, or drop the mirror's table and its row in {MIRRORS}"
         )
+    _add_columns(connection, state, [name or ""])
+    state = replace(state, deleted_at=name)
+    return store_state(connection, state) if state.is_known else state
+
+
+def ensure_metadata(connection: duckdb.DuckDBPyConnection, state: MirrorState, names: Sequence[str]) -> MirrorState:
+    """Add the metadata columns that are missing, with NULL. Raises ConsumeError if the mirror has others."""
+    there = state.policies.metadata
+    if set(there) == set(names):
+        return state
+    if removed := [name for name in there if name not in names]:
+        raise ConsumeError(
+            f"{state.name}: the mirror has the metadata column {removed[0]}, which `metadata` does not list now; keep "
+            "it, or remove the mirror (binlogsync remove --drop), so that it is loaded without the column"
+        )
+    added = [name for name in names if name not in there]
+    _add_columns(connection, state, added)
+    state = replace(state, policies=replace(state.policies, metadata=(*there, *added)))
+    return store_state(connection, state) if state.is_known else state
+
+
+def _add_columns(connection: duckdb.DuckDBPyConnection, state: MirrorState, names: Sequence[str]) -> None:
+    """Add columns to the mirror's table, if there is one. Raises ConsumeError if the source has one of the names."""
     if state.schema is not None:
-        column_list(state.schema, name)
-        connection.execute(f"ALTER TABLE {state.target} ADD COLUMN {quote(name or '')} TIMESTAMP WITH TIME ZONE")
-    return (
-        store_state(connection, replace(state, deleted_at=name)) if state.is_known else replace(state, deleted_at=name)
-    )
+        column_list(state.schema, metadata=names)
+        for name in names:
+            connection.execute(f"ALTER TABLE {state.target} ADD COLUMN {declare_column(name)}")
 
 
 def drop_table(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> MirrorState:
@@ -134,16 +210,28 @@ def drop_table(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> Mir
 
 
 def drop_or_keep_table(connection: duckdb.DuckDBPyConnection, state: MirrorState, gone_us: int) -> MirrorState:
-    """Drop the table; with soft deletes, mark its rows as deleted and rename it `<table>__dropped_<gone_us>` instead.
+    """The source has no such table any longer: drop, keep or archive the mirror's by its policy.
 
-    `gone_us` is the time of the drop, microseconds since 1970 UTC. The name gets a number if it is in use.
+    `gone_us` is the commit time of the drop, microseconds since 1970 UTC. With soft deletes, all rows are marked as
+    deleted then. An archived table is named `<table>__dropped_<gone_us>`, with a number if that is in use.
     """
-    if state.schema is None or state.deleted_at is None:
+    if state.schema is None:
         return drop_table(connection, state)
-    mark_deleted(connection, state, gone_us)
-    kept_name = free_name(connection, state.location[1], f"{state.location[2]}__dropped_{gone_us}")
-    connection.execute(f"ALTER TABLE {state.target} RENAME TO {quote(kept_name)}")
-    return store_state(connection, replace(state, schema=None, is_rewritten=True))
+    if state.deleted_at is not None:
+        mark_deleted(connection, state, gone_us)
+    policies = state.policies
+    if policies.on_drop == "keep":
+        policies = replace(policies, kept_us=gone_us)
+    elif policies.on_drop == "archive" or state.deleted_at is not None:
+        _archive_table(connection, state, gone_us)
+    else:
+        return drop_table(connection, state)
+    return store_state(connection, replace(state, schema=None, is_rewritten=True, policies=policies))
+
+
+def _archive_table(connection: duckdb.DuckDBPyConnection, state: MirrorState, gone_us: int) -> None:
+    name = free_name(connection, state.location[1], f"{state.location[2]}__dropped_{gone_us}")
+    connection.execute(f"ALTER TABLE {state.target} RENAME TO {quote(name)}")
 
 
 def delete_rows(connection: duckdb.DuckDBPyConnection, state: MirrorState, gone_us: int) -> MirrorState:
@@ -169,8 +257,13 @@ def copy_deleted_rows(
     mine = {column.name.lower(): column.name for column in state.schema.columns}
     shared = [column for column in schema.columns if column.name.lower() in mine]
     values = [f"TRY_CAST(o.{quote(mine[c.name.lower()])} AS {duck_type(c)})" for c in shared]
-    names = ", ".join([*(quote(column.name) for column in shared), quote(state.deleted_at)])
-    gone = f"coalesce(o.{quote(state.deleted_at)}, make_timestamptz({gone_us}))"
+    metadata = state.policies.metadata
+    names = ", ".join([*(quote(column.name) for column in shared), *map(quote, (state.deleted_at, *metadata))])
+    gone = [f"coalesce(o.{quote(state.deleted_at)}, make_timestamptz({gone_us}))"]
+    gone += [
+        f"CASE WHEN o.{quote(state.deleted_at)} IS NULL THEN {value} ELSE o.{quote(name)} END"
+        for name, value in zip(metadata, constant_metadata(metadata, "d", gone_us), strict=True)
+    ]
     condition = f"o.{quote(state.deleted_at)} IS NOT NULL"
     key = schema.primary_key
     if key and all(name.lower() in mine for name in key):
@@ -180,22 +273,33 @@ def copy_deleted_rows(
         )
         condition = f"NOT EXISTS (SELECT 1 FROM {target} AS n WHERE {pairs})"
     connection.execute(
-        f"INSERT INTO {target} ({names}) SELECT {', '.join([*values, gone])} FROM {state.target} AS o WHERE {condition}"
+        f"INSERT INTO {target} ({names}) SELECT {', '.join([*values, *gone])} FROM {state.target} AS o "
+        f"WHERE {condition}"
     )
 
 
 def mark_deleted(connection: duckdb.DuckDBPyConnection, state: MirrorState, gone_us: int) -> None:
     """Mark all live rows as deleted at that time."""
-    connection.execute(
-        f"UPDATE {state.target} SET {quote(state.deleted_at or '')} = make_timestamptz({gone_us}) "
-        f"WHERE {state.live_condition}"
-    )
+    connection.execute(f"UPDATE {state.target} SET {deletion_sql(state, gone_us)} WHERE {state.live_condition}")
+
+
+def deletion_sql(state: MirrorState, gone_us: int) -> str:
+    """What UPDATE sets for rows that are deleted at that time, by no row change of the stream."""
+    values = constant_metadata(state.policies.metadata, "d", gone_us)
+    pairs = [
+        (state.deleted_at or "", f"make_timestamptz({gone_us})"),
+        *zip(state.policies.metadata, values, strict=True),
+    ]
+    return ", ".join(f"{quote(name)} = {value}" for name, value in pairs)
 
 
 def drop_mirror(connection: duckdb.DuckDBPyConnection, database: str, table: str) -> None:
-    """Drop the table and its state."""
+    """Drop the table, also one that was kept after a DROP, and its state."""
     ensure_meta(connection)
-    drop_table(connection, load_state(connection, database, table))
+    state = load_state(connection, database, table)
+    if state.policies.kept_us is not None:
+        connection.execute(f"DROP TABLE IF EXISTS {state.target}")
+    drop_table(connection, state)
     connection.execute(f"DELETE FROM {MIRRORS} WHERE database = ? AND table_name = ?", [database, table])
 
 
@@ -207,10 +311,11 @@ def rewrite_table(
     The whole table is rewritten so that its columns have the order of the source.
     """
     connection.execute("SET TimeZone = 'UTC'")
-    picked = ", ".join([*values, *([quote(state.deleted_at)] if state.deleted_at is not None else [])])
+    added = [quote(name) for name in state.added_columns]
     spare = state.beside(state.spare("rebuilt"))
-    connection.execute(f"CREATE TABLE {spare} ({column_list(schema, state.deleted_at)})")
-    connection.execute(f"INSERT INTO {spare} SELECT {picked} FROM {state.target}")
+    connection.execute(f"CREATE TABLE {spare} ({column_list(schema, state.deleted_at, state.policies.metadata)})")
+    names = ", ".join([*(quote(column.name) for column in schema.columns), *added])
+    connection.execute(f"INSERT INTO {spare} ({names}) SELECT {', '.join([*values, *added])} FROM {state.target}")
     connection.execute(f"DROP TABLE {state.target}")
     connection.execute(f"ALTER TABLE {spare} RENAME TO {quote(state.location[2])}")
     return store_state(connection, replace(state, schema=schema, is_rewritten=True))
@@ -226,9 +331,9 @@ def has_row(connection: duckdb.DuckDBPyConnection, state: MirrorState, *conditio
 
 
 def read_rows(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> Iterator[pa.Table]:
-    """The rows of the mirror, in DuckDB's types, some thousand at a time."""
+    """The rows of the mirror with their metadata, in DuckDB's types, some thousand at a time."""
     assert state.schema is not None
-    names = ", ".join(quote(column.name) for column in state.schema.columns)
+    names = ", ".join(map(quote, (*(column.name for column in state.schema.columns), *state.policies.metadata)))
     connection.execute("SET TimeZone = 'UTC'")
     for batch in connection.sql(f"SELECT {names} FROM {state.target}").to_arrow_reader(_ROWS):
         yield pa.Table.from_batches([batch])
@@ -237,8 +342,9 @@ def read_rows(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> Iter
 def move_table(connection: duckdb.DuckDBPyConnection, state: MirrorState, database: str, table: str) -> MirrorState:
     """Move the table of a mirror to the mirror of another name, which has none; returns the state of that one."""
     assert state.schema is not None
-    moved = replace(load_state(connection, database, table), deleted_at=state.deleted_at, left_out=state.left_out)
+    moved = load_state(connection, database, table)
+    moved = replace(moved, deleted_at=state.deleted_at, left_out=state.left_out, policies=state.policies)
     moved = create_table(connection, moved, replace(state.schema, database=database, table=table))
-    connection.execute(f"INSERT INTO {moved.target} FROM {state.target}")
+    connection.execute(f"INSERT INTO {moved.target} BY NAME FROM {state.target}")
     drop_table(connection, state)
     return moved

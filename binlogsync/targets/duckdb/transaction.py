@@ -118,6 +118,12 @@ class DuckTransaction(TableTransaction):
     def ensure_deleted_at(self, state: MirrorState, name: str | None) -> MirrorState:
         return states.ensure_deleted_at(self._connection, state, name)
 
+    def ensure_metadata(self, state: MirrorState, names: Sequence[str]) -> MirrorState:
+        return states.ensure_metadata(self._connection, state, names)
+
+    def place_mirror(self, state: MirrorState, location: tuple[str, str]) -> MirrorState:
+        return states.place_mirror(self._connection, state, location)
+
     def rewrite_table(self, state: MirrorState, schema: TableSchema, values: Sequence[str]) -> MirrorState:
         return states.rewrite_table(self._connection, state, schema, values)
 
@@ -136,8 +142,8 @@ class DuckTransaction(TableTransaction):
     def has_row(self, state: MirrorState, *conditions: str) -> bool:
         return states.has_row(self._connection, state, *conditions)
 
-    def apply_rows(self, state: MirrorState, batches: Sequence[ChangeBatch]) -> None:
-        rows.apply_rows(self._connection, state, batches)
+    def apply_rows(self, state: MirrorState, batches: Sequence[ChangeBatch], *, checks_key: bool = False) -> None:
+        rows.apply_rows(self._connection, state, batches, checks_key=checks_key)
 
     def apply_published(
         self, state: MirrorState, batches: Sequence[ChangeBatch], at: ChangePosition, *, has_history: bool

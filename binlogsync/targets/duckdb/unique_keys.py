@@ -1,0 +1,141 @@
+"""Checks the key that the options of a mirror name, which the server need not enforce: unique values, and no NULL.
+
+A change that inserts a row, or moves one to another key, needs a key that no other row has at that time. Without this
+check, the last row with a key would replace the others in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from binlogsync.errors import MirrorKeyError
+from binlogsync.schema import TableSchema
+from binlogsync.targets.duckdb.file import first_row, quote
+from binlogsync.targets.duckdb.last_images import find_codes, select_before
+from binlogsync.targets.duckdb.row_images import VIEW, RowImages, positional_names, rows_as_view, stack
+from binlogsync.targets.mirror_state import MirrorState
+
+
+def check_unique(connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema, table: str) -> None:
+    """Raise MirrorKeyError if two rows of the table (SQL) have one key, or a NULL in it; only for a key of options."""
+    if not state.policies.key:
+        return
+    names = [quote(name) for name in schema.primary_key]
+    nulls = " OR ".join(f"{name} IS NULL" for name in names)
+    connection.execute("SET TimeZone = 'UTC'")
+    found = first_row(
+        connection,
+        f"SELECT {', '.join(f'{name}::VARCHAR' for name in names)}, count(*), bool_or({nulls}) FROM {table} "
+        f"GROUP BY {', '.join(names)} HAVING count(*) > 1 OR bool_or({nulls}) LIMIT 1",
+    )
+    if found is not None:
+        *values, count, is_null = found
+        raise _violation(schema, values, "has a NULL, or an invalid date" if is_null else f"is that of {count} rows")
+
+
+def check_changes(
+    connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema, parts: Sequence[RowImages]
+) -> None:
+    """Raise MirrorKeyError if one of the changes, all of the schema, gives a row a key that another row has then."""
+    key = schema.primary_key
+    _check_values(key, schema, parts)
+    if all(part.mask("r").all() for part in parts):
+        _check_published(connection, schema, parts)
+        return
+    chunks, steps, begins = list[list[pa.Array]](), list[np.ndarray](), list[np.ndarray]()
+    first = 0
+    for part in parts:
+        before = select_before(key, part)
+        # An update that keeps the key has no step here, and a row that a snapshot has published may be there already.
+        after = part.mask("c") | (before & part.mask("u"))
+        for image, mask, odd in (("before", before, 0), ("after", after, 1)):
+            at = np.flatnonzero(mask)
+            if len(at):
+                chunks.append(part.image(image, key, mask))
+                steps.append(2 * (first + at) + odd)
+                begins.append(np.full(len(at), bool(odd)))
+        first += len(part.ops)
+    if not chunks:
+        return
+    keys = stack(chunks, [f"k{i}" for i in range(len(key))])
+    codes, step, is_begin = find_codes(keys.columns)[0], np.concatenate(steps), np.concatenate(begins)
+    order = np.lexsort((step, codes))
+    codes, is_begin = codes[order], is_begin[order]
+    is_first = np.concatenate(([True], codes[1:] != codes[:-1]))
+    again = np.flatnonzero(is_begin[1:] & is_begin[:-1] & ~is_first[1:])
+    if len(again):
+        row = keys.slice(int(order[again[0] + 1]), 1)
+        raise _violation(schema, [str(column[0].as_py()) for column in row.columns], "is that of two rows")
+    _check_absent(connection, state, schema, keys.take(pa.array(order[is_first & is_begin])))
+
+
+def _check_published(connection: duckdb.DuckDBPyConnection, schema: TableSchema, parts: Sequence[RowImages]) -> None:
+    """Raise MirrorKeyError if rows that snapshots have published have one key and different values.
+
+    No change of the table is between them, so they are not versions of one row.
+    """
+    names, at = [column.name for column in schema.columns], positional_names(schema)
+    keys = [at[names.index(name)] for name in schema.primary_key]
+    connection.execute("SET TimeZone = 'UTC'")
+    with rows_as_view(connection, stack([part.image("after", names) for part in parts], at)):
+        found = first_row(
+            connection,
+            f"SELECT {', '.join(f'{name}::VARCHAR' for name in keys)} FROM {VIEW} GROUP BY {', '.join(keys)} "
+            f"HAVING count(DISTINCT row({', '.join(at)})) > 1 LIMIT 1",
+        )
+    if found is not None:
+        raise _violation(schema, found, "is that of two rows")
+
+
+def _check_absent(
+    connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema, keys: pa.Table
+) -> None:
+    """Raise MirrorKeyError if a live row of the mirror has one of the keys."""
+    if not keys.num_rows:
+        return
+    names = [f"t.{quote(name)}" for name in schema.primary_key]
+    same = " AND ".join(f"{name} = s.k{i}" for i, name in enumerate(names))
+    live = "true" if state.deleted_at is None else f"t.{quote(state.deleted_at)} IS NULL"
+    connection.execute("SET TimeZone = 'UTC'")
+    with rows_as_view(connection, keys):
+        found = first_row(
+            connection,
+            f"SELECT {', '.join(f'{name}::VARCHAR' for name in names)} FROM {state.target} AS t JOIN {VIEW} AS s "
+            f"ON {same} WHERE {live} LIMIT 1",
+        )
+    if found is not None:
+        raise _violation(schema, found, "is that of a row that the mirror has, and of an inserted or changed row")
+
+
+def _check_values(key: Sequence[str], schema: TableSchema, parts: Sequence[RowImages]) -> None:
+    """Raise MirrorKeyError if a key has a NULL or an invalid date."""
+    for part in parts:
+        for image, letters in (("before", "ud"), ("after", "cur")):
+            values = part.image(image, key, letters)
+            for number, name in enumerate(key):
+                texts = next((texts for at, texts in part.batch.impossible.items() if at == (image, name)), None)
+                bad = pc.is_null(values[number]).to_numpy(zero_copy_only=False)
+                if texts is not None:
+                    bad = bad | pc.is_valid(part.filter(texts, letters)).to_numpy(zero_copy_only=False)
+                if bad.any():
+                    at = int(np.flatnonzero(bad)[0])
+                    raise _violation(
+                        schema, [str(each[at].as_py()) for each in values], "has a NULL, or an invalid date"
+                    )
+
+
+def _violation(schema: TableSchema, values: Sequence[object], what: str) -> MirrorKeyError:
+    pairs = ", ".join(
+        f"{name} = {'NULL' if value in (None, 'None') else value}"
+        for name, value in zip(schema.primary_key, values, strict=True)
+    )
+    return MirrorKeyError(
+        f"{schema.name}: the key ({', '.join(schema.primary_key)}) of the mirror does not identify a row: {pairs} "
+        f"{what}; choose columns for the mirror's `key` that identify a row, or correct the rows in MySQL and load the "
+        f"mirror again: binlogsync rewind {schema.name} --to head --rebuild"
+    )
