@@ -28,7 +28,7 @@ from dagster_binlogsync.consumers_asset import (
 )
 from dagster_binlogsync.discovery import ConsumerDefinitions, collect_definitions, find_definitions, find_uncaptured
 from dagster_binlogsync.mirror_patterns import StoredLists
-from dagster_binlogsync.operations.decisions import build_acknowledge_job, build_skip_job
+from dagster_binlogsync.operations.decisions import build_accept_job, build_acknowledge_job, build_skip_job
 from dagster_binlogsync.operations.removal import build_remove_job
 from dagster_binlogsync.operations.rewinds import build_rewind_job
 from dagster_binlogsync.options import build_continuous_config, build_tail_config
@@ -148,6 +148,8 @@ def assemble_definitions(
             assets.append(build_consumers_asset(source, keys, tables, consumers.code, uncaptured, execute))
             jobs += [build_consume_job(source, tables), build_skip_job(source, tables, keys)]
             jobs.append(build_acknowledge_job(source, tables, keys))
+            if any(each.consumer.mirror and each.consumer.mirror.schema_contract == "freeze" for each in tables):
+                jobs.append(build_accept_job(source, tables, keys))
             if continuous is not None:
                 assets.append(build_consumers_spec(source, tables))
                 jobs.append(build_continuous_job(source, keys, tables, continuous))

@@ -8,13 +8,14 @@ Reload of the definitions; the check `tables_loaded` of the source counts those 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Unpack
 
 from binlogsync.errors import ConfigError
 from binlogsync.filters import TableFilter
 from binlogsync.settings import Settings
 from binlogsync.snapshot.throttle import LoadLimits
 from binlogsync.table_list import ListedTable, TableList, load_table_list
-from binlogsync.targets.mirror_state import MirrorOptions
+from binlogsync.targets.mirror_options import MirrorKeywords, MirrorOptions
 from dagster_binlogsync.keys import TableName
 from dagster_binlogsync.table_asset import AssetOptions, TableAsset
 from dagster_binlogsync.tables import CLIENT_ID, mirror_table
@@ -59,11 +60,10 @@ def mirrors(
     *patterns: str,
     exclude: Sequence[str] | str = (),
     source: str | None = None,
-    deleted_at: str | None = None,
-    history: bool = False,
     client_id: str = CLIENT_ID,
     options: AssetOptions | None = None,
     translator: BinlogsyncTranslator | None = None,
+    **keeps: Unpack[MirrorKeywords],
 ) -> MirrorPattern:
     """Mirrors of all tables of the source that match one of the patterns.
 
@@ -71,14 +71,14 @@ def mirrors(
         patterns: "database.table" with * and ?, as in BINLOGSYNC_INCLUDE ("shop.*").
         exclude: patterns of tables to leave out.
         source: name of the source, by default the first one.
-        deleted_at, history, client_id, options, translator: as for `mirror`, for each of the tables.
+        client_id, options, translator, keeps: as for `mirror`, for each of the tables.
 
     A table that has a separate consumer (`mirror`, `table_consumer`) is not mirrored a second time. Raises
     ConfigError.
     """
     settings = Settings.read()
     source = source or settings.source()
-    kept = MirrorOptionsOfPattern(MirrorOptions(deleted_at, history), client_id, options, translator)
+    kept = MirrorOptionsOfPattern(MirrorOptions.of(**keeps), client_id, options, translator)
     excluded = (exclude,) if isinstance(exclude, str) else tuple(exclude)
     return resolve_pattern(load_table_list(settings.table_lists(), source), source, patterns, excluded, kept)
 
@@ -106,7 +106,10 @@ def resolve_pattern(
 
 
 def flatten_tables(values: Iterable[TableAsset | MirrorPattern]) -> tuple[TableAsset, ...]:
-    """The consumers, and those of patterns for tables that have no other one before."""
+    """The consumers, and those of patterns for tables that have no other one before.
+
+    Raises ConfigError if two mirrors would have one table in the warehouse.
+    """
     values = list(values)
     own = [value for value in values if isinstance(value, TableAsset)]
     names = {table.name for table in own}
@@ -115,7 +118,27 @@ def flatten_tables(values: Iterable[TableAsset | MirrorPattern]) -> tuple[TableA
             if table.name not in names:
                 names.add(table.name)
                 own.append(table)
+    _check_target_names(own)
     return tuple(own)
+
+
+def _check_target_names(tables: Iterable[TableAsset]) -> None:
+    """Raise ConfigError if the names that patterns give mirrors are those of other mirrors, or of their history.
+
+    Mirrors without such a pattern get a name that is free when they begin.
+    """
+    seen: dict[tuple[str, str], TableAsset] = {}
+    for table in tables:
+        mirror, location = table.consumer.mirror, table.consumer.location
+        if mirror is None or location is None:
+            continue
+        for name in (location[1], *([f"{location[1]}__history"] if mirror.history else [])):
+            other = seen.setdefault((location[0].lower(), name.lower()), table)
+            if other is not table and any(one.consumer.mirror.has_target_names for one in (other, table)):  # type: ignore[union-attr]
+                raise ConfigError(
+                    f"the mirrors of {other.name} and {table.name} would both have the table {location[0]}.{name} in "
+                    "the warehouse; write target_schema and target_table with {database} and {table}"
+                )
 
 
 @dataclass(frozen=True, slots=True)

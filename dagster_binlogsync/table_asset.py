@@ -48,7 +48,7 @@ class TableAsset:
         """The consumer with the asset spec that the translator gives it."""
         name = consumer.name
         description = description or (_describe(name, listed) if is_mirror else None)
-        props = BinlogsyncTableProps(name, is_mirror, options, description, consumer.shows, listed)
+        props = BinlogsyncTableProps(name, is_mirror, options, description, consumer.location, listed)
         spec = (translator or BinlogsyncTranslator()).get_asset_spec(props)
         if [dep.asset_key for dep in spec.deps] != [name.stream_key]:
             others = [dep for dep in spec.deps if dep.asset_key != name.stream_key]

@@ -1,7 +1,7 @@
 """Asset factories: `mirror` requires no code, `table_consumer` a model and a handler. Both return a `TableAsset`."""
 
 from collections.abc import Callable
-from typing import TypeVar, overload
+from typing import TypeVar, Unpack, overload
 
 from binlogsync.consume.handler import Handler, Retry
 from binlogsync.consume.handler_signature import HandlerFunction
@@ -17,7 +17,7 @@ from binlogsync.snapshot.throttle import LoadLimits
 from binlogsync.table_list import ListedTable, load_table_list
 from binlogsync.targets import TableStore
 from binlogsync.targets.factory import open_store
-from binlogsync.targets.mirror_state import MirrorOptions
+from binlogsync.targets.mirror_options import MirrorKeywords, MirrorOptions
 from dagster_binlogsync.consume.spec import ConsumerSpec
 from dagster_binlogsync.keys import TableName
 from dagster_binlogsync.table_asset import AssetOptions, TableAsset
@@ -32,34 +32,43 @@ M = TypeVar("M")
 def mirror(
     table: str,
     *,
-    deleted_at: str | None = None,
-    history: bool = False,
     together: str | None = None,
     source: str | None = None,
     client_id: str = CLIENT_ID,
     options: AssetOptions | None = None,
     translator: BinlogsyncTranslator | None = None,
+    **keeps: Unpack[MirrorKeywords],
 ) -> TableAsset:
     """A DuckDB table of the warehouse that stays equal to the MySQL table `table` ("shop.orders").
 
     Args:
-        deleted_at: name of an additional column with the commit time of the delete; deleted rows are kept.
-        history: True keeps every version of every row, with its commit times, in the table `<table>__history`.
         together: name of a group of mirrors. A MySQL transaction that changes several of them becomes visible in all of
         them at once. A run has to consume all mirrors of the group.
         source: name of the source, by default the first one.
         client_id: the client whose progress is stored.
         options: presentation of the asset.
         translator: makes the asset spec.
+        keeps: what the mirror keeps, and how (binlogsync/targets/mirror_options.py describes them):
+            deleted_at: name of an additional column with the commit time of the delete; deleted rows are kept.
+            history: True keeps every version of every row, with its commit times, in the table `<table>__history`.
+            on_drop: "drop", "keep" or "archive" the table when the source drops its own.
+            key: columns that identify a row, for a table without a primary key, or instead of it.
+            target_schema, target_table: names in the warehouse, with {source}, {database} and {table}.
+            metadata: additional columns about the last change of each row: "_op", "_commit_ts", "_gtid".
+            schema_contract: "follow" the DDL of the source, or "freeze" the columns.
 
-    Raises ConfigError.
+    Raises ConfigError, also for columns that the listed table does not have.
     """
     name = TableName.parse(table, source or default_source())
-    keeps = MirrorOptions(deleted_at, history)
     return mirror_table(
-        name, keeps, together=together, client_id=client_id, options=options, listed=find_listed(name),
+        name,
+        MirrorOptions.of(**keeps),
+        together=together,
+        client_id=client_id,
+        options=options,
+        listed=find_listed(name),
         translator=translator,
-    )  # fmt: skip
+    )
 
 
 def mirror_table(
@@ -78,12 +87,16 @@ def mirror_table(
     `load_limits` returns the limits of loads when a run starts; None for those of the settings.
     """
     limits = load_limits or (lambda: Settings.read().load_limits())
+    keeps = keeps.for_table(name.source, name.database, name.table)
+    if listed is not None and listed.columns:
+        keeps.check_columns(str(name), [column.name for column in listed.columns])
     consumer = ConsumerSpec(
         name,
         client_id,
         lambda store, mysql: Mirror(store, name.database, name.table, mysql, keeps, limits()),
         (name.database, name.table),
         together,
+        mirror=keeps,
     )
     return TableAsset.build(consumer, options or AssetOptions(), is_mirror=True, listed=listed, translator=translator)
 

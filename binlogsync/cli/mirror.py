@@ -40,7 +40,7 @@ from binlogsync.snapshot.throttle import LoadLimits
 from binlogsync.table_names import Fold
 from binlogsync.targets import TableStore
 from binlogsync.targets.factory import open_store
-from binlogsync.targets.mirror_state import MirrorOptions
+from binlogsync.targets.mirror_options import OPTION_NAMES, MirrorOptions
 
 log = logging.getLogger(__name__)
 _POLL_S = 0.25
@@ -92,7 +92,7 @@ class _MirrorCommand:
             source,
             fold,
             TableFilter(tuple(arguments.patterns), tuple(arguments.exclude)).folded(fold),
-            MirrorOptions(arguments.deleted_at, arguments.history),
+            MirrorOptions.of(**{name: getattr(arguments, name) for name in OPTION_NAMES}),
             choose_limits(settings, arguments),
             open_store(arguments.to, storage_version=settings.values.warehouse.storage_version),
             MirrorLines(_REPORT_S),

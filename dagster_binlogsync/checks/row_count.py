@@ -52,7 +52,8 @@ def row_count(name: TableName, mysql: MySQLConfig, tables: TableStore) -> dg.Ass
         in_mirror = _count_in_mirror(name, tables)
         if in_mysql == in_mirror:
             break
-    mirror = "does not exist" if in_mirror is None else f"has {in_mirror}"
+    missing = "keeps the rows of the dropped table" if _is_kept(name, tables) else "does not exist"
+    mirror = missing if in_mirror is None else f"has {in_mirror}"
     source = "has no such table" if in_mysql is None else f"has {in_mysql} row(s)"
     return dg.AssetCheckResult(
         passed=in_mysql == in_mirror,
@@ -68,6 +69,12 @@ def _count_in_mirror(name: TableName, tables: TableStore) -> int | None:
         if transaction.load_mirror(name.database, name.table).schema is None:
             return None
         return transaction.count_rows(name.database, name.table, with_deleted=False)
+
+
+def _is_kept(name: TableName, tables: TableStore) -> bool:
+    """Whether the table of the mirror is one that MySQL has dropped, which stays by its policy (`on_drop`)."""
+    with tables.begin() as transaction:
+        return transaction.load_mirror(name.database, name.table).policies.kept_us is not None
 
 
 def _count_in_mysql(name: TableName, mysql: MySQLConfig) -> int | None:

@@ -13,7 +13,13 @@ from binlogsync.change import Change
 from binlogsync.errors import ConfigError
 from binlogsync.snapshot.throttle import LoadLimits
 from binlogsync.table_list import TableList
-from binlogsync.targets.mirror_state import MirrorOptions
+from binlogsync.targets.mirror_options import (
+    DEFAULT_OPTIONS,
+    OPTION_NAMES,
+    MirrorOptions,
+    OnDrop,
+    SchemaContract,
+)
 from dagster_binlogsync.keys import TableName
 from dagster_binlogsync.mirror_patterns import MirrorOptionsOfPattern, MirrorPattern, resolve_pattern
 from dagster_binlogsync.table_asset import AssetOptions, TableAsset
@@ -47,7 +53,7 @@ class TableEntry(dg.Resolvable):
         handler: "package.module.name" of a handler function, or of what `table_consumer` returns; without it, the
             table is mirrored.
         row_type: "package.module.name" of the model; default: that of the handler's annotation Change[Model].
-        deleted_at, history: as for `mirror`.
+        deleted_at, history, on_drop, key, target_schema, target_table, metadata, schema_contract: as for `mirror`.
         start: where a handler starts, as for `table_consumer`.
         client_id: the client whose progress is stored.
         group, owners, tags, description, fresh_within_s: of the asset.
@@ -59,6 +65,12 @@ class TableEntry(dg.Resolvable):
     row_type: Reference | None = None
     deleted_at: str | None = None
     history: bool = False
+    on_drop: OnDrop = "drop"
+    key: Sequence[str] = ()
+    target_schema: str = DEFAULT_OPTIONS.target_schema
+    target_table: str = DEFAULT_OPTIONS.target_table
+    metadata: Sequence[str] = ()
+    schema_contract: SchemaContract = "follow"
     start: str = "all"
     client_id: str = CLIENT_ID
     group: str = "tables"
@@ -78,6 +90,8 @@ class TableEntry(dg.Resolvable):
         if isinstance(handler, TableAsset):
             self._check_asset(handler, source)
             return handler.translate(translator)
+        if given := [name for name in OPTION_NAMES if getattr(self, name) != _OPTIONS[name]]:
+            raise ConfigError(f"{self.table} has a handler, so {', '.join(given)} would have no effect; remove it")
         model = self.row_type or find_model(handler)
         found: TableAsset = table_consumer(
             model,
@@ -116,8 +130,7 @@ class TableEntry(dg.Resolvable):
         limits: Callable[[], LoadLimits],
     ) -> MirrorPattern:
         """The mirrors of the tables of the list that match. Raises ConfigError."""
-        keeps = MirrorOptions(self.deleted_at, self.history)
-        kept = MirrorOptionsOfPattern(keeps, self.client_id, self._options(), translator, limits)
+        kept = MirrorOptionsOfPattern(self._keeps(), self.client_id, self._options(), translator, limits)
         return resolve_pattern(tables, source, [self.table], [*self.exclude, *exclude], kept)
 
     def build_mirror(
@@ -130,13 +143,16 @@ class TableEntry(dg.Resolvable):
         """The mirror of one table, which need not be in the list. Raises ConfigError."""
         return mirror_table(
             name,
-            MirrorOptions(self.deleted_at, self.history),
+            self._keeps(),
             client_id=self.client_id,
             options=self._options(),
             listed=None if tables is None else tables.find(name.database, name.table),
             translator=translator,
             load_limits=limits,
         )
+
+    def _keeps(self) -> MirrorOptions:
+        return MirrorOptions.of(**{name: getattr(self, name) for name in OPTION_NAMES})
 
     def _options(self) -> AssetOptions:
         within = None if self.fresh_within_s is None else timedelta(seconds=self.fresh_within_s)

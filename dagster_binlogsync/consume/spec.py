@@ -12,6 +12,7 @@ from binlogsync.consume.targets import Target
 from binlogsync.mysql.config import MySQLConfig
 from binlogsync.table_list import ListedTable
 from binlogsync.targets import TableStore
+from binlogsync.targets.mirror_options import MirrorOptions
 from dagster_binlogsync.keys import TableName
 
 
@@ -28,6 +29,7 @@ class ConsumerSpec:
         start: where a handler starts if it has no progress yet.
         key: asset key, if it is not the default one of the table.
         listed: columns and comments of the table; None if they are not known.
+        mirror: options of the mirror; None for a handler.
     """
 
     name: TableName
@@ -38,6 +40,12 @@ class ConsumerSpec:
     start: Start = "all"
     key: dg.AssetKey | None = None
     listed: ListedTable | None = field(default=None, compare=False)
+    mirror: MirrorOptions | None = None
+
+    @property
+    def location(self) -> tuple[str, str] | None:
+        """(schema, table) in the warehouse, as far as definitions know it; None for a handler that names none."""
+        return self.shows if self.mirror is None else self.mirror.location or self.shows
 
     @property
     def asset_key(self) -> dg.AssetKey:

@@ -1,5 +1,5 @@
-"""Jobs in which an operator decides about the consumer of one table: `skip_change_<source>` and
-`acknowledge_gap_<source>`.
+"""Jobs in which an operator decides about the consumer of one table: `skip_change_<source>`,
+`acknowledge_gap_<source>` and `accept_columns_<source>`.
 
 Each is a job of one op, for the Launchpad. The operator names the table and the reason; the reason is stored with the
 name of the operator and the id of the run. The change id is shown on the page of the table and of
@@ -16,6 +16,7 @@ from binlogsync.consume.gaps import acknowledge_gaps, open_gaps
 from binlogsync.consume.progress import TableProgress
 from binlogsync.consume.skips import skip_change
 from binlogsync.errors import BinlogSyncError, ConfigError
+from binlogsync.mirror.contract import accept_columns
 from binlogsync.sinks.audit_records import record_skip
 from dagster_binlogsync.consume.checks import no_gap, report_check
 from dagster_binlogsync.consume.metadata import skip_metadata
@@ -49,6 +50,12 @@ class SkipConfig(DecisionConfig):
 
 class AcknowledgeConfig(DecisionConfig):
     """Which consumer's gaps to acknowledge, and why."""
+
+
+class AcceptConfig(DecisionConfig):
+    """Which columns of which mirror to accept, and why."""
+
+    columns_id: str = Field(description="Id of the new columns, as shown in the error of the mirror.")
 
 
 C = TypeVar("C", bound=DecisionConfig)
@@ -100,6 +107,25 @@ def build_acknowledge_job(source: str, tables: Sequence[TableAsset], keys: Resou
         keys.require(("warehouse",)),
         lambda config: find_table(tables, config),
         "Acknowledges that a handler missed changes, records the reason, and closes the gap.",
+    )
+
+
+def build_accept_job(source: str, tables: Sequence[TableAsset], keys: ResourceKeys) -> dg.JobDefinition:
+    """The job `accept_columns_<source>`: accepts the new columns of a mirror whose columns are frozen."""
+
+    def accept(context: dg.OpExecutionContext, config: AcceptConfig, table: TableAsset) -> None:
+        accept_columns(keys.find(context).warehouse.file(), table.consumer.table, config.columns_id)
+        shown = {"columns_accepted": config.columns_id, "reason": config.reason}
+        shown["accepted_by"] = config.operator(context.run_id)
+        context.log_event(dg.AssetObservation(table.key, metadata=shown))
+
+    return _build_decision_job(
+        (f"accept_columns_{safe_part(source)}", f"accept_new_columns_{safe_part(source)}"),
+        AcceptConfig,
+        accept,
+        keys.require(("warehouse",)),
+        lambda config: find_table(tables, config),
+        "Accepts the new columns of a mirror with schema_contract freeze, which its error shows.",
     )
 
 

@@ -17,6 +17,7 @@ from binlogsync.cli.arguments.command import Command
 from binlogsync.cli.arguments.shell import SHELLS
 from binlogsync.errors import ConfigError
 from binlogsync.settings import Settings
+from binlogsync.targets.mirror_options import METADATA_COLUMNS, OPTION_NAMES, MirrorOptions
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [command for group in GROUPS for command in group.commands]
@@ -60,9 +61,9 @@ def test_a_wrong_command_line_ends_with_2(arguments: tuple[str, ...], capsys: py
     assert "usage: binlogsync" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["", "doctor", "tail", "consume", "mirror"])
-def test_help_is_short(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert 5 < help_of(capsys, *([command] if command else [])).count("\n") < 40
+@pytest.mark.parametrize(("command", "most"), [("", 42), ("doctor", 40), ("tail", 40), ("consume", 40), ("mirror", 60)])
+def test_help_is_short(command: str, most: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert 5 < help_of(capsys, *([command] if command else [])).count("\n") < most
 
 
 def test_help_needs_none_of_the_libraries(tmp_path: Path) -> None:
@@ -116,6 +117,18 @@ def test_mirror_has_the_options_of_mirrors() -> None:
     parsed = parse(["mirror", "shop.*", "--to", "a.duckdb", "--until-caught-up", "--client", "dagster", *options])
     assert (parsed.exclude, parsed.deleted_at, parsed.client) == (["shop.tmp*", "*.old"], "gone_at", "dagster")
     assert [parsed.until_caught_up, parsed.history, parsed.together] == [True, True, True]
+
+
+def test_mirror_has_the_policies_of_mirrors() -> None:
+    parsed = parse(["mirror", "shop.*", "--to", "a.duckdb"])
+    assert MirrorOptions.of(**{name: getattr(parsed, name) for name in OPTION_NAMES}) == MirrorOptions()
+    options = ["--on-drop", "keep", "--key", "a", "--key", "b", "--target-schema", "raw", "--target-table", "x_{table}"]
+    options += [part for name in METADATA_COLUMNS for part in ("--metadata", name)]
+    parsed = parse(["mirror", "shop.*", "--to", "a.duckdb", *options, "--schema-contract", "freeze"])
+    assert MirrorOptions.of(**{name: getattr(parsed, name) for name in OPTION_NAMES}) == MirrorOptions(
+        on_drop="keep", key=("a", "b"), target_schema="raw", target_table="x_{table}", metadata=METADATA_COLUMNS,
+        schema_contract="freeze",
+    )  # fmt: skip
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -146,6 +146,22 @@ def test_tables_have_handlers_and_options(sandbox: DefsFolderSandbox, monkeypatc
     assert (holes.kinds, holes.description) == ({"python"}, "Handles holes.")
 
 
+def test_mirrors_have_policies(sandbox: DefsFolderSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    policies = {
+        "on_drop": "archive", "key": ["account", "day"], "target_schema": "raw_{database}", "target_table": "{table}",
+        "metadata": ["_op", "_gtid"], "schema_contract": "freeze",
+    }  # fmt: skip
+    defs = load(sandbox, attributes(tables=[{"table": "shop.orders", **policies}]))
+    assert spec_of(defs, "tables/main/shop/orders").metadata["dagster/table_name"] == "raw_shop.orders"
+    assert defs.resolve_job_def("accept_columns_main").name == "accept_columns_main"
+    monkeypatch.syspath_prepend(sandbox.project_root)
+    (sandbox.project_root / "their_other_handlers.py").write_text(HANDLERS)
+    wrong = {"table": "shop.holes", "handler": "their_other_handlers.on_hole", "on_drop": "keep", "key": ["id"]}
+    with pytest.raises(Exception, match=".*") as caught:
+        load(sandbox, attributes(tables=[wrong]))
+    assert "has a handler, so on_drop, key would have no effect" in "".join(traceback.format_exception(caught.value))
+
+
 def test_translation_changes_the_specs(sandbox: DefsFolderSandbox) -> None:
     translation = {
         "key": "{{ table.database }}/{{ table.table }}",

@@ -10,6 +10,7 @@ from binlogsync.cli.project_consumers import _consumers_of
 from binlogsync.codec.subjects import parse_table
 from binlogsync.errors import ConfigError
 from binlogsync.table_list import ListedColumn, ListedTable, TableList, save_table_list
+from binlogsync.targets.mirror_options import MirrorOptions
 from dagster_binlogsync import BinlogsyncTableProps, BinlogsyncTranslator, mirror, mirrors
 from dagster_binlogsync.discovery import collect_definitions
 from dagster_binlogsync.keys import binlog_key
@@ -99,6 +100,40 @@ def test_a_translator_chooses_key_group_and_owners() -> None:
     assert [dep.asset_key for dep in orders.spec.deps] == [orders.name.stream_key, dg.AssetKey("upstream")]
     assert {check.asset_key for check in orders.check_specs} == {orders.key}
     assert mirror("shop.orders").translate(ByDatabase()).key == orders.key
+
+
+@pytest.mark.usefixtures("lists")
+def test_mirrors_have_the_names_of_their_patterns() -> None:
+    found = collect_definitions([mirrors("*.*", target_schema="raw_{source}", target_table="{database}_{table}")])
+    orders = found.tables[0]
+    assert orders.spec.metadata["dagster/table_name"] == "raw_main.shop_orders"
+    assert orders.consumer.mirror == MirrorOptions(
+        target_schema="raw_{source}", target_table="{database}_{table}", location=("raw_main", "shop_orders")
+    )
+    with pytest.raises(ConfigError, match=r"shop\.orders and shop\.customers would both have the table shop\.all"):
+        collect_definitions([mirrors("shop.*", target_table="all")])
+    with pytest.raises(ConfigError, match=r"would both have the table crm\.orders in the warehouse"):
+        collect_definitions([mirror("crm.accounts", target_table="Orders"), mirror("crm.orders")])
+    with pytest.raises(ConfigError, match="orders__history"):
+        collect_definitions(
+            [mirror("shop.orders", history=True), mirror("crm.a", target_schema="shop", target_table="orders__history")]
+        )
+    found = collect_definitions([mirror("shop.a"), mirror("crm.a", target_schema="SHOP", target_table="b")])
+    assert len(found.tables) == 2
+
+
+@pytest.mark.usefixtures("lists")
+def test_options_are_compared_with_the_listed_columns() -> None:
+    assert mirror("shop.orders", key=["NAME"], metadata="_op").consumer.mirror == MirrorOptions(
+        key=("NAME",), metadata=("_op",)
+    )
+    with pytest.raises(ConfigError, match=r"shop\.orders: the table has no column nr, which the `key`"):
+        mirrors("shop.*", key="nr")
+    with pytest.raises(ConfigError, match="already has a column name; give the mirror's deleted_at another name"):
+        mirror("shop.orders", deleted_at="name")
+    with pytest.raises(ConfigError, match="on_drop='forget' is unknown"):
+        mirror("shop.orders", on_drop="forget")  # type: ignore[arg-type]
+    assert mirror("shop.unlisted", key="nr").consumer.mirror == MirrorOptions(key=("nr",))
 
 
 def test_tables_that_are_created_later_await_a_reload(lists: Path) -> None:

@@ -21,7 +21,7 @@ GROUPS = (
     ),
     CommandGroup(
         "Check and repair consumers",
-        (tailing.VERIFY, consumers.GAPS, consumers.SKIP, backfills.REWIND, consumers.REMOVE),
+        (tailing.VERIFY, consumers.GAPS, consumers.SKIP, consumers.ACCEPT, backfills.REWIND, consumers.REMOVE),
     ),
     CommandGroup("Deliver the past again", (backfills.REPLAY, snapshots.SNAPSHOT, backfills.BOOKMARKS)),
 )

@@ -37,6 +37,34 @@ def _add_mirror(parser: argparse.ArgumentParser) -> None:
         "--history", action="store_true", help="keep every version of every row in the table TABLE__history"
     )
     parser.add_argument(
+        "--on-drop",
+        choices=("drop", "keep", "archive"),
+        default="drop",
+        help="when MySQL drops a table: drop the mirror's, keep it, or rename it TABLE__dropped_TIME; default: drop",
+    )
+    parser.add_argument(
+        "--key", action="append", default=[], metavar="COLUMN", help="identify rows by this column; repeatable"
+    )
+    parser.add_argument(
+        "--target-schema", default="{database}", metavar="PATTERN", help="with {source}, {database} and {table}"
+    )
+    parser.add_argument(
+        "--target-table", default="{table}", metavar="PATTERN", help="name of the tables in FILE; the same"
+    )
+    parser.add_argument(
+        "--metadata",
+        action="append",
+        choices=("_op", "_commit_ts", "_gtid"),
+        default=[],
+        help="add this column about the last change of a row; repeatable",
+    )
+    parser.add_argument(
+        "--schema-contract",
+        choices=("follow", "freeze"),
+        default="follow",
+        help="freeze: a change of columns blocks a table until binlogsync accept; default: follow",
+    )
+    parser.add_argument(
         "--together",
         action="store_true",
         help="show each transaction of MySQL in all tables at once; a blocked table then blocks the others",
@@ -73,6 +101,12 @@ def _add_skip(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reason", required=True, help="why the change is skipped; recorded")
     parser.add_argument("--by", metavar="NAME", help="who decides this; default: this account")
     _add_client(parser, "client id of the consumer; default: dagster")
+
+
+def _add_accept(parser: argparse.ArgumentParser) -> None:
+    add_table(parser)
+    parser.add_argument("columns_id", metavar="COLUMNS", help="id of the new columns, from the error of the mirror")
+    _add_client(parser, "client id of the mirror; default: dagster")
 
 
 def _add_gaps(parser: argparse.ArgumentParser) -> None:
@@ -132,6 +166,14 @@ SKIP = Command(
     "Skip the change that a handler fails on, and record who decided this and why. The table resumes after it.",
     "binlogsync skip shop.orders CHANGE --reason 'a test order'",
     _add_skip,
+)
+ACCEPT = Command(
+    "accept",
+    "accept the new columns of a table whose columns are frozen",
+    "A mirror with schema_contract freeze is blocked before a statement that changes its columns. Accept exactly the "
+    "columns that its error shows; the mirror continues at its next attempt.",
+    "binlogsync accept shop.orders 3f2a9c01b7de",
+    _add_accept,
 )
 REMOVE = Command(
     "remove",
