@@ -37,7 +37,7 @@ def prepare(login: Login, name: str) -> None:
         importlib.import_module("binlogsync.mysql.result_set")
         importlib.import_module("binlogsync.codec.column_parser")
         importlib.import_module("binlogsync.targets.duckdb.streamed_rows")
-        importlib.import_module("binlogsync.targets.duckdb.state")
+        importlib.import_module("binlogsync.targets.duckdb.mirror_tables")
         importlib.import_module("binlogsync.snapshot.view")
         importlib.import_module("duckdb")
 
@@ -122,7 +122,7 @@ def load_ours(login: Login) -> int:
     import duckdb
 
     from binlogsync.snapshot.view import read_table
-    from binlogsync.targets.duckdb.state import column_list
+    from binlogsync.targets.duckdb.mirror_tables import column_list
     from binlogsync.targets.duckdb.streamed_rows import insert_batches
 
     config, connection, _ = _connect(login)

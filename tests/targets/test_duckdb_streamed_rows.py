@@ -14,8 +14,8 @@ import pytest
 from binlogsync.change import ChangeBatch, build_batch
 from binlogsync.errors import SourceError
 from binlogsync.schema import Column, TableSchema
+from binlogsync.targets.duckdb.mirror_tables import column_list
 from binlogsync.targets.duckdb.row_images import insert_rows
-from binlogsync.targets.duckdb.state import column_list
 from binlogsync.targets.duckdb.streamed_rows import insert_batches
 
 _SCHEMA = TableSchema(

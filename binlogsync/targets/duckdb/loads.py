@@ -17,17 +17,12 @@ from binlogsync.errors import ConsumeError
 from binlogsync.position import Checkpoint
 from binlogsync.schema import TableSchema
 from binlogsync.targets.duckdb.file import META_SCHEMA, first_row, quote
+from binlogsync.targets.duckdb.mirror_tables import column_list, declare_column, drop_table, free_place
 from binlogsync.targets.duckdb.names import has_relation
 from binlogsync.targets.duckdb.row_images import insert_table, row_images
 from binlogsync.targets.duckdb.rows import apply_keyed
-from binlogsync.targets.duckdb.state import (
-    column_list,
-    copy_deleted_rows,
-    declare_column,
-    drop_table,
-    free_place,
-    store_state,
-)
+from binlogsync.targets.duckdb.soft_deletes import copy_deleted_rows
+from binlogsync.targets.duckdb.state import store_state
 from binlogsync.targets.duckdb.streamed_rows import insert_batches
 from binlogsync.targets.duckdb.unique_keys import check_unique
 from binlogsync.targets.load_state import LoadState

@@ -16,8 +16,8 @@ from binlogsync.schema import TableSchema
 from binlogsync.targets.duckdb.file import first_row, quote
 from binlogsync.targets.duckdb.history import history_column, replace_versions
 from binlogsync.targets.duckdb.metadata_columns import constant_metadata
+from binlogsync.targets.duckdb.mirror_tables import column_list
 from binlogsync.targets.duckdb.row_images import insert_rows, sign_columns
-from binlogsync.targets.duckdb.state import column_list
 from binlogsync.targets.mirror_state import ChangePosition, MirrorState
 
 _READ, _NEW = "binlogsync_published", "binlogsync_published_new"

@@ -32,10 +32,11 @@ from binlogsync.targets.duckdb.fingerprints import (
 )
 from binlogsync.targets.duckdb.history import history_column, replace_versions
 from binlogsync.targets.duckdb.metadata_columns import constant_metadata
+from binlogsync.targets.duckdb.mirror_tables import column_list
 from binlogsync.targets.duckdb.names import has_relation
 from binlogsync.targets.duckdb.progress import KEY_CONDITION, key_values
 from binlogsync.targets.duckdb.row_images import VIEW, insert_rows, rows_as_view
-from binlogsync.targets.duckdb.state import column_list, deletion_sql
+from binlogsync.targets.duckdb.soft_deletes import deletion_sql
 from binlogsync.targets.fingerprints import FingerprintRequest
 from binlogsync.targets.mirror_state import ChangePosition, MirrorState
 from binlogsync.targets.progress import ProgressKey

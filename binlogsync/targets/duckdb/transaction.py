@@ -23,7 +23,9 @@ from binlogsync.targets.duckdb import (
     repairs,
     row_images,
     rows,
+    soft_deletes,
 )
+from binlogsync.targets.duckdb import mirror_tables as tables
 from binlogsync.targets.duckdb import state as states
 from binlogsync.targets.duckdb.convert import DuckConverter
 from binlogsync.targets.fingerprints import Fingerprint, FingerprintRequest
@@ -113,34 +115,34 @@ class DuckTransaction(TableTransaction):
         return states.store_state(self._connection, state)
 
     def create_table(self, state: MirrorState, schema: TableSchema) -> MirrorState:
-        return states.create_table(self._connection, state, schema)
+        return tables.create_table(self._connection, state, schema)
 
     def ensure_deleted_at(self, state: MirrorState, name: str | None) -> MirrorState:
-        return states.ensure_deleted_at(self._connection, state, name)
+        return tables.ensure_deleted_at(self._connection, state, name)
 
     def ensure_metadata(self, state: MirrorState, names: Sequence[str]) -> MirrorState:
-        return states.ensure_metadata(self._connection, state, names)
+        return tables.ensure_metadata(self._connection, state, names)
 
     def place_mirror(self, state: MirrorState, location: tuple[str, str]) -> MirrorState:
-        return states.place_mirror(self._connection, state, location)
+        return tables.place_mirror(self._connection, state, location)
 
     def rewrite_table(self, state: MirrorState, schema: TableSchema, values: Sequence[str]) -> MirrorState:
-        return states.rewrite_table(self._connection, state, schema, values)
+        return tables.rewrite_table(self._connection, state, schema, values)
 
     def drop_table(self, state: MirrorState) -> MirrorState:
-        return states.drop_table(self._connection, state)
+        return tables.drop_table(self._connection, state)
 
     def drop_or_keep_table(self, state: MirrorState, gone_us: int) -> MirrorState:
-        return states.drop_or_keep_table(self._connection, state, gone_us)
+        return tables.drop_or_keep_table(self._connection, state, gone_us)
 
     def forget_mirror(self, database: str, table: str) -> None:
-        states.drop_mirror(self._connection, database, table)
+        tables.drop_mirror(self._connection, database, table)
 
     def delete_rows(self, state: MirrorState, gone_us: int) -> MirrorState:
-        return states.delete_rows(self._connection, state, gone_us)
+        return soft_deletes.delete_rows(self._connection, state, gone_us)
 
     def has_row(self, state: MirrorState, *conditions: str) -> bool:
-        return states.has_row(self._connection, state, *conditions)
+        return tables.has_row(self._connection, state, *conditions)
 
     def apply_rows(self, state: MirrorState, batches: Sequence[ChangeBatch], *, checks_key: bool = False) -> None:
         rows.apply_rows(self._connection, state, batches, checks_key=checks_key)
@@ -184,10 +186,10 @@ class DuckTransaction(TableTransaction):
         return loads.replace_table(self._connection, state, schema, gone_us)
 
     def move_table(self, state: MirrorState, database: str, table: str) -> MirrorState:
-        return states.move_table(self._connection, state, database, table)
+        return tables.move_table(self._connection, state, database, table)
 
     def read_rows(self, state: MirrorState) -> Iterator[pa.Table]:
-        return states.read_rows(self._connection, state)
+        return tables.read_rows(self._connection, state)
 
     def copy_rows(self, state: MirrorState, rows: pa.Table) -> None:
         loads.copy_rows(self._connection, state, rows)
