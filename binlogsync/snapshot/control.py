@@ -85,7 +85,7 @@ def _cancelled(status: SnapshotStatus) -> SnapshotStatus:
 
 def _update(requests: SnapshotRequests, id: str, change: Callable[[SnapshotStatus], SnapshotStatus]) -> StoredSnapshot:
     for _ in range(_TRIES):
-        stored = find_snapshot(requests, id)
+        stored = _load(requests, id)
         if stored.status.has_ended:
             raise ConfigError(f"snapshot {id} has ended already: {stored.status.state}")
         changed = change(stored.status)
@@ -97,11 +97,15 @@ def _update(requests: SnapshotRequests, id: str, change: Callable[[SnapshotStatu
     raise StoreError(f"snapshot {id} was changed {_TRIES} times by other processes meanwhile; try again")
 
 
+def _load(requests: SnapshotRequests, id: str) -> StoredSnapshot:
+    return requests.load(id) or find_snapshot(requests, id)  # which raises the error with the ids that there are
+
+
 def follow(requests: SnapshotRequests, id: str, stop: threading.Event) -> Iterator[StoredSnapshot]:
     """The request after each change, until it has ended or `stop` is set. Raises ConfigError, StoreError."""
     last = None
     while True:
-        stored = find_snapshot(requests, id)
+        stored = _load(requests, id)
         if stored.revision != last:
             last = stored.revision
             yield stored
@@ -138,9 +142,10 @@ def describe(stored: StoredSnapshot) -> str:
     names = table_names(stored)
     what = names[0] if len(names) == 1 else f"{len(names)} tables" if request.tables else ", ".join(names)
     condition = f" where {request.where}" if request.where is not None else ""
+    reader = f" for consumer {request.consumer}" if request.consumer is not None else ""
     failed = sum(table.state == "failed" for table in status.tables)
     state = "waiting for the tail" if status.state == "waiting" else status.state
-    parts = [f"{request.id} {state}: {what}{condition}, {status.rows:,} rows"]
+    parts = [f"{request.id} {state}: {what}{condition}{reader}, {status.rows:,} rows"]
     if status.state == "running":
         done = sum(table.state == "done" for table in status.tables)
         parts.append(f"{done} of {len(status.tables)} tables done")

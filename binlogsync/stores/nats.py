@@ -7,22 +7,19 @@ in hex. An update is conditional on the revision that was read; times come from 
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from binlogsync.bookmarks import Bookmark
-from binlogsync.errors import PositionError, SinkError, StoreError
-from binlogsync.nats.client import NatsConnection, NatsOptions
+from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.key_value import KeyValueBucket
+from binlogsync.nats.lazy_bucket import LazyBucket
 from binlogsync.position import Checkpoint
 from binlogsync.stores import BookmarkStore, CheckpointStore, Lease, LeaseStore, PositionStore
 from binlogsync.stores.lease import ClaimRequest, LeaseRecord, check_held, claim_lease
-
-Result = TypeVar("Result")
 
 
 class PositionRecord(NamedTuple):
@@ -32,33 +29,11 @@ class PositionRecord(NamedTuple):
     checkpoint: str | None
 
 
-class PositionBucket:
-    """The bucket that the three stores share, created if missing. It connects at the first call."""
+class PositionBucket(LazyBucket):
+    """The bucket that the three stores share."""
 
     def __init__(self, options: NatsOptions, name: str) -> None:
-        self.options = options
-        self._connection = NatsConnection(options, "binlogsync positions")
-        self._bucket = KeyValueBucket(self._connection, name)
-        self._opening = threading.Lock()
-        self._opened = self._closed = False
-
-    def call(self, request: Callable[[KeyValueBucket], Result]) -> Result:
-        """The reply to a request. Raises StoreError."""
-        if self._closed:
-            raise StoreError(f"NATS at {self.options.address}: this store is closed; make a new one")
-        try:
-            with self._opening:
-                if not self._opened:
-                    self._connection.open()
-                    self._opened = True
-            return request(self._bucket)
-        except (SinkError, PositionError, ValueError, KeyError) as error:
-            raise StoreError(f"positions in the bucket {self._bucket.name}: {error}") from error
-
-    def close(self) -> None:
-        """Close the connection for good; never raises."""
-        self._closed = True
-        self._connection.close()
+        super().__init__(options, name, "positions")
 
     def get(self, key: str) -> str | None:
         """The text of a key."""
@@ -109,7 +84,7 @@ class PositionBucket:
 
         def ask(bucket: KeyValueBucket) -> float:
             request = f"$JS.API.STREAM.INFO.KV_{bucket.name}"
-            answer = json.loads(self._connection.retry(lambda client: client.request(request)).data)
+            answer = json.loads(self.connection.retry(lambda client: client.request(request)).data)
             return datetime.fromisoformat(answer["ts"]).timestamp()
 
         return self.call(ask)

@@ -53,7 +53,7 @@ def test_problems_of_the_bucket_are_errors_that_say_so(nats_server: NATSServer) 
     with pytest.raises(StoreError, match="cannot be read .*update binlogsync"):
         requests.load("x")
     requests.close()
-    with pytest.raises(StoreError, match="are closed"):
+    with pytest.raises(StoreError, match="this store is closed"):
         requests.list()
 
 
