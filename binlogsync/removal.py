@@ -11,24 +11,32 @@ from collections.abc import Collection
 
 from binlogsync.codec.subjects import durable_name
 from binlogsync.consume.progress import ProgressKey
+from binlogsync.consume.progress_nats import NatsProgress
 from binlogsync.errors import ConfigError
-from binlogsync.nats.client import NatsOptions
+from binlogsync.nats.client import NatsConnection, NatsOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.nats.source_removal import delete_source_streams
 from binlogsync.stores import PositionStore
 from binlogsync.targets import TableStore, TableTransaction
 
 
-def remove_table(reader: StreamReader, target: TableStore | None, key: ProgressKey, *, drop: bool) -> list[str]:
-    """Delete the durable of a consumer; with `drop` also its progress, and the table of its mirror, in one transaction.
+def remove_table(
+    nats: NatsOptions, reader: StreamReader, target: TableStore | None, key: ProgressKey, *, drop: bool
+) -> list[str]:
+    """Delete the durable of a consumer; with `drop` also its progress, in NATS and in `target`, where the table of its
+    mirror is deleted in the same transaction.
 
-    The consumer must not run. `target` is where its progress is stored; None if that does not exist. Returns what was
-    deleted, a line each. Raises ConfigError if another client has the same mirror, SinkError, ConsumeError.
+    The consumer must not run. `target` is None if its progress is in no file. Returns what was deleted, a line each.
+    Raises ConfigError if another client has the same mirror, SinkError, ConsumeError.
     """
     deleted = []
     if drop and target is not None:
         with target.begin() as transaction:
             deleted = _drop_consumer(transaction, key, {key})
+    if drop:
+        with NatsConnection(nats, f"binlogsync remove {key.source}") as connection:
+            progress = NatsProgress(connection, key.source)
+            deleted += [f"the progress of {key} in NATS"] if progress.forget(key) else []
     durable = durable_name(key.client, key.database, key.table)
     if reader.pending(durable) is not None:
         reader.delete_durable(durable)

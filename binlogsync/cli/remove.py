@@ -24,27 +24,31 @@ from binlogsync.targets.factory import open_store
 def run(settings: Settings, arguments: Namespace) -> int:
     """Remove, and print what was deleted. Raises BinlogSyncError."""
     source = settings.source(arguments.source)
+    target, missing = _open_target(settings, arguments), ""
     if arguments.whole_source is not None:
-        deleted = _remove_source(settings, source, arguments)
+        deleted = _remove_source(settings, target, source, arguments)
     else:
         key = ProgressKey(arguments.client, source, *read_table(settings, source, arguments.table))
-        with StreamReader(settings.nats(NATS_TIMEOUT_S), source) as reader:
-            deleted = remove_table(reader, _open_target(settings, arguments), key, drop=arguments.drop)
+        nats = settings.nats(NATS_TIMEOUT_S)
+        with StreamReader(nats, source) as reader:
+            deleted = remove_table(nats, reader, target, key, drop=arguments.drop)
+        if arguments.drop and not any(line.startswith("the progress") for line in deleted):
+            places = "NATS" if target is None else f"{target.address} or NATS"
+            missing = f"; no progress of {key} is in {places}: if another file contains it, name that with --progress"
     for line in deleted:
         write_message(f"deleted {line}")
-    if not deleted:
-        write_message("there was nothing to delete")
+    if not deleted or missing:
+        write_message(f"there was nothing {'else ' if deleted else ''}to delete{missing}")
     return 0
 
 
-def _remove_source(settings: Settings, source: str, arguments: Namespace) -> list[str]:
+def _remove_source(settings: Settings, target: TableStore | None, source: str, arguments: Namespace) -> list[str]:
     if arguments.whole_source != source:
         raise ConfigError(f"--whole-source {arguments.whole_source!r} is not the source {source!r}; repeat its name")
     owner = f"binlogsync remove by {getpass.getuser()} on {socket.gethostname()}"
     with closing(settings.positions()) as positions:
         deleted = remove_source(
-            settings.nats(NATS_TIMEOUT_S), positions, _open_target(settings, arguments), source, owner=owner,
-            drop=arguments.drop,
+            settings.nats(NATS_TIMEOUT_S), positions, target, source, owner=owner, drop=arguments.drop,
         )  # fmt: skip
     path = table_list_path(settings.table_lists(), source)
     if path.exists():
@@ -54,6 +58,8 @@ def _remove_source(settings: Settings, source: str, arguments: Namespace) -> lis
 
 
 def _open_target(settings: Settings, arguments: Namespace) -> TableStore | None:
-    """Where the client's progress is stored; None if it is not a file, or there is none."""
+    """The file with the client's progress; None if there is none. Raises ConfigError if the given one is missing."""
     path: Path | None = arguments.progress or (settings.warehouse_path() if arguments.client == DAGSTER else None)
+    if arguments.progress is not None and not arguments.progress.exists():
+        raise ConfigError(f"{arguments.progress} does not exist, so it contains no progress; correct --progress")
     return open_store(path) if path is not None and path.exists() else None

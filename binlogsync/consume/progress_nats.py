@@ -61,6 +61,15 @@ class NatsProgress(ProgressStore):
         self._revisions[name] = revision
         return moved
 
+    def forget(self, key: ProgressKey) -> bool:
+        """Delete the progress of a consumer that does not run, with its records; False if there was none."""
+        if self._bucket.state() is None:
+            return False
+        found = [name for kind in ("", _SKIPS, _MOVES, _GAPS) if self._bucket.get(name := _name(key) + kind)]
+        for name in found:
+            self._bucket.delete(name)
+        return bool(found)
+
     def record_move(self, key: ProgressKey, line: str) -> None:
         """Append a line to the record of rewinds. Raises ConsumeError when another rewind is in progress."""
         name = _name(key) + _MOVES

@@ -63,7 +63,9 @@ def _delete(context: dg.OpExecutionContext, config: RemoveConfig, source: Replay
             check_table_idle(context.instance, table)
         key = ProgressKey(config.client_id, source.name, table.database, table.table)
         with resources.jetstream.reader(source.name) as reader:
-            return remove_table(reader, resources.warehouse.file(), key, drop=config.drop)
+            return remove_table(
+                resources.jetstream.options(), reader, resources.warehouse.file(), key, drop=config.drop
+            )
     if config.whole_source != source.name:
         raise ConfigError(f"whole_source is {config.whole_source!r}; repeat the name of the source, {source.name}")
     check_idle(context.instance, source)

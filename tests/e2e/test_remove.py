@@ -1,10 +1,12 @@
 """`binlogsync remove` and the job of the same name: consumers and sources go, with what is stored for them."""
 
 from contextlib import closing
+from dataclasses import dataclass
 
 import dagster as dg
 import pytest
 
+from binlogsync import Consumer
 from binlogsync.cli.main import main
 from binlogsync.nats.client import NatsConnection, NatsOptions
 from binlogsync.nats.reader import StreamReader
@@ -26,6 +28,11 @@ def orders(project: DagsterProject) -> TableAsset:
     assert project.tail(built).success
     assert project.consume(built, orders, notes).success
     return orders
+
+
+@dataclass
+class Order:
+    id: int
 
 
 def durables(project: DagsterProject) -> set[str]:
@@ -73,8 +80,33 @@ def test_a_consumer_is_removed_and_can_be_added_again(
     assert tables(project) == {"notes"}
     assert len(durables(project)) == 1
     assert main(["remove", name, "--drop"]) == 0
-    assert capsys.readouterr().err == "there was nothing to delete\n"
+    assert capsys.readouterr().err.startswith(f"there was nothing to delete; no progress of {name} of client 'dagster'")
     consume_more(project, orders, 4)
+
+
+def test_a_consumer_with_progress_in_nats_is_removed(
+    project: DagsterProject, orders: TableAsset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, url = str(orders.name), project.environment["BINLOGSYNC_NATS_URL"]
+    handled: list[str] = []
+
+    def handle() -> None:
+        consumer = Consumer("app", url=url, source=project.source)
+        consumer.register(Order, lambda change: handled.append(change.id), table=name)
+        consumer.run(idle_s=1.0)
+
+    handle()
+    command = ["remove", name, "--client", "app", "--drop"]
+    capsys.readouterr()
+    assert main([*command, "--progress", str(project.folder / "mistyped.duckdb")]) == 1
+    assert "mistyped.duckdb does not exist, so it contains no progress" in capsys.readouterr().err
+    handle()
+    assert len(handled) == 2, "nothing was removed"
+    assert main(command) == 0
+    assert f"deleted the progress of {name} of client 'app' in NATS\n" in capsys.readouterr().err
+    handle()
+    assert handled == handled[:2] * 2
+    assert orders.durable in durables(project)
 
 
 def test_a_whole_source_is_removed(
