@@ -71,10 +71,12 @@ class SnapshotProgress:
     Attributes:
         text: after the whole flush.
         after: returns the text after the first n rows of the flush, for a flush with rows of the snapshot; else None.
+        subject: the first tokens of the subjects of these rows, if they are for one consumer alone; else None.
     """
 
     text: str
     after: Callable[[int], str] | None = None
+    subject: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,11 @@ class Flush:
     def has_snapshot_rows(self) -> bool:
         """True for rows, or the end, of an incremental snapshot: not for sinks that store changes alone."""
         return self.reason == "snapshot"
+
+    @property
+    def rows_subject(self) -> str | None:
+        """The first tokens of the subjects of its rows, if they are for one consumer alone; else None."""
+        return self.snapshot.subject if self.has_snapshot_rows and self.snapshot is not None else None
 
     def without_snapshot_rows(self) -> Flush:
         """The checkpoint alone, of a flush with rows of a snapshot; any other flush as it is."""

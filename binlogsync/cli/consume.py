@@ -6,15 +6,14 @@ rendered again from the stream's messages: their `ts_ms` and `ts_us` (not those 
 
 from __future__ import annotations
 
-import secrets
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from binlogsync.cli.output import write_envelopes, write_message
 from binlogsync.cli.table_argument import read_table
-from binlogsync.codec.subjects import durable_name
 from binlogsync.errors import BinlogSyncError
+from binlogsync.nats.durable import temporary_durable
 from binlogsync.nats.reader import StreamReader
 from binlogsync.settings import Settings
 from binlogsync.signals import stop_on_signals
@@ -44,7 +43,7 @@ def run(settings: Settings, arguments: Namespace) -> int:
 @contextmanager
 def _temporary_durable(reader: StreamReader, table: tuple[str, str], first: int) -> Iterator[str]:
     """A durable that exists for the duration of the block."""
-    name = durable_name(f"look-{secrets.token_hex(4)}", *table)
+    name = temporary_durable("look", table)
     try:
         reader.ensure_durable(name, *table, first)
         yield name

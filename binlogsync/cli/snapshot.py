@@ -10,11 +10,15 @@ from argparse import Namespace
 from contextlib import closing
 
 from binlogsync.cli.output import write_line, write_message
+from binlogsync.codec.subjects import snapshot_prefix
 from binlogsync.progress_bar import ProgressBar
 from binlogsync.settings import Settings
 from binlogsync.signals import stop_on_signals
 from binlogsync.snapshot import control
+from binlogsync.snapshot.consumer_tables import check_consumer
 from binlogsync.snapshot.requests import SnapshotRequests, StoredSnapshot, new_request
+
+_NATS_TIMEOUT_S = 10.0
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
@@ -22,7 +26,7 @@ def run(settings: Settings, arguments: Namespace) -> int:
     source = settings.source(arguments.source)
     with closing(settings.snapshots(source)) as requests:
         if arguments.action is None:
-            return _request(requests, source, arguments)
+            return _request(settings, requests, source, arguments)
         if arguments.action == "status":
             return _show(requests, arguments.id)
         found = control.find_snapshot(requests, arguments.id)
@@ -30,19 +34,27 @@ def run(settings: Settings, arguments: Namespace) -> int:
     return 0
 
 
-def _request(requests: SnapshotRequests, source: str, arguments: Namespace) -> int:
-    request = new_request(arguments.what, arguments.where, rows_per_s=arguments.rows_per_second)
+def _request(settings: Settings, requests: SnapshotRequests, source: str, arguments: Namespace) -> int:
+    subject = None
+    if arguments.consumer is not None:
+        # Imported here because it loads what reads messages, which other requests do not need.
+        from binlogsync.nats.snapshot_readers import list_readers
+
+        check_consumer(arguments.consumer, list_readers(settings.nats(_NATS_TIMEOUT_S), source))
+        subject = snapshot_prefix(source, arguments.consumer)
+    request = new_request(arguments.what, arguments.where, subject, arguments.rows_per_second)
     requests.create(request)
     write_line(request.id)
     write_message(f"snapshot {request.id} of {', '.join(request.patterns)} requested from the tail of {source}")
     if arguments.no_wait:
         return 0
     with stop_on_signals() as stop:
-        bar, last = ProgressBar(f"snapshot {request.id}:"), ""
+        bar, last = ProgressBar(f"snapshot {request.id}:"), ("", "")
         for stored in control.follow(requests, request.id, stop):
-            if stored.status.state != last and stored.status.state in ("waiting", "paused"):
+            state = stored.status.state, stored.status.error
+            if state != last and state[0] in ("waiting", "paused"):
                 write_message(control.describe(stored))
-            last = stored.status.state
+            last = state
             bar.update(control.share(stored), _progress(stored))
         if not stored.status.has_ended:
             bar.done(f"the tail continues it; see binlogsync snapshot status {request.id}")

@@ -3,7 +3,8 @@
 The name of a source has lower-case letters, digits, _ and -, because it is part of names that NATS restricts. Databases
 and tables may have any name: a token keeps ASCII letters, digits, _ and -, and every other byte of the UTF-8 name is
 written as %XX, so that dots, blanks, * and > never reach NATS. A table's subject has four tokens, those of
-checkpoints have three or five.
+checkpoints have three or five. Rows of a snapshot for one consumer have a subject of five tokens that begins with
+another word, so that no filter for `cdc.<source>` matches it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ _SOURCE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")
 _TOKEN = re.compile(r"(?:[A-Za-z0-9_-]|%[0-9A-F]{2})+\Z")
 _TABLE = re.compile(rf"(?:({MYSQL_QUOTED})|([^.`][^.]*))\.(?:({MYSQL_QUOTED})|([^`].*))\Z", re.DOTALL)
 _EMPTY = "%"
+_SNAPSHOT = "cdc_snapshot"
 _LONGEST_DURABLE = 200
 
 
@@ -73,8 +75,18 @@ def stream_name(source: str) -> str:
 
 
 def all_subjects(source: str) -> str:
-    """The subjects of the stream."""
+    """The subjects of all tables and checkpoints."""
     return f"cdc.{check_source(source)}.>"
+
+
+def all_snapshot_subjects(source: str) -> str:
+    """The subjects of the rows of snapshots that are for one consumer each."""
+    return f"{_SNAPSHOT}.{check_source(source)}.>"
+
+
+def stream_subjects(source: str) -> list[str]:
+    """The subjects of the stream."""
+    return [all_subjects(source), all_snapshot_subjects(source)]
 
 
 def table_subject(source: str, database: str, table: str) -> str:
@@ -85,6 +97,27 @@ def table_subject(source: str, database: str, table: str) -> str:
 def table_subjects(source: str) -> str:
     """The subjects of all tables, without those of checkpoints."""
     return f"cdc.{check_source(source)}.*.*"
+
+
+def snapshot_prefix(source: str, client_id: str) -> str:
+    """The first tokens of the subjects of rows that are for this consumer alone."""
+    return f"{_SNAPSHOT}.{check_source(source)}.{escape(client_id)}"
+
+
+def parse_snapshot_prefix(prefix: str) -> tuple[str, str] | None:
+    """(source, client id) in the text that snapshot_prefix() wrote; None for any other."""
+    tokens = prefix.split(".")
+    if len(tokens) != 3 or tokens[0] != _SNAPSHOT:
+        return None
+    try:
+        return tokens[1], unescape(tokens[2])
+    except WireError:
+        return None
+
+
+def snapshot_subject(prefix: str, database: str, table: str) -> str:
+    """The subject of rows of a table for the consumer of the prefix."""
+    return f"{prefix}.{escape(database)}.{escape(table)}"
 
 
 def checkpoint_subject(source: str) -> str:
@@ -103,12 +136,12 @@ def writer_subject(source: str, writer: str) -> str:
 
 
 def parse_table_subject(subject: str) -> tuple[str, str, str] | None:
-    """(source, database, table) of a table's subject, None for a subject of checkpoints; raises WireError for any
-    other.
+    """(source, database, table) of the subject of a table, or of its rows for one consumer; None for a subject of
+    checkpoints. Raises WireError for any other.
     """
     tokens = subject.split(".")
-    if tokens[0] == "cdc" and len(tokens) == 4:
-        return tokens[1], unescape(tokens[2]), unescape(tokens[3])
+    if (tokens[0], len(tokens)) in (("cdc", 4), (_SNAPSHOT, 5)):
+        return tokens[1], unescape(tokens[-2]), unescape(tokens[-1])
     if tokens[0] == "cdc" and len(tokens) in (3, 5) and tokens[2] == "_checkpoint":
         return None
     raise WireError(f"{subject!r} is not a subject of binlogsync; another program publishes to this stream")
@@ -128,6 +161,15 @@ def durable_name(client_id: str, database: str, table: str) -> str:
     if len(name) <= _LONGEST_DURABLE:
         return name
     return f"{name[: _LONGEST_DURABLE - 33]}={hashlib.sha256(name.encode()).hexdigest()[:32]}"
+
+
+def client_of_durable(name: str) -> str | None:
+    """The client id in a name that durable_name() wrote; None if there is none, or if it was cut."""
+    token, separator, _ = name.partition("=")
+    try:
+        return unescape(token) if separator else None
+    except WireError:
+        return None
 
 
 def schema_bucket(source: str) -> str:

@@ -70,7 +70,7 @@ class TableDelivery:
             self.tracker.begin(self.target.store, self._seek.sequence, stream)
         self.target.repair(key, self.tracker.progress)
         self.newest = self._seek.sequence - 1
-        self.reader.ensure_durable(self.durable, key.database, key.table, self._seek.sequence)
+        self.reader.ensure_durable(self.durable, key.database, key.table, self._seek.sequence, client_id=key.client)
 
     def fetch(self, limit: int, wait_s: float) -> bool:
         """Fetch the next changes, about `limit` in all; False if none arrived within `wait_s`.

@@ -121,6 +121,7 @@ class LiveTable:
             self.delivery.newest = max(self.delivery.newest, end)
             if time.monotonic() - self.seen_at > _SEEN_S:
                 self._store_seen()
+                self.reader.narrow(self.delivery.durable)
         return has_all
 
     def close(self) -> None:

@@ -7,7 +7,6 @@ changes nothing.
 
 from __future__ import annotations
 
-import secrets
 import threading
 import time
 from collections.abc import Sequence
@@ -16,11 +15,11 @@ from datetime import UTC, datetime
 
 from binlogsync.change import ChangeBatch
 from binlogsync.codec.envelope import EnvelopeContext, render
-from binlogsync.codec.subjects import durable_name
 from binlogsync.consume.engine import ConsumeOptions, consume
 from binlogsync.consume.progress import ConsumerProgress, ProgressKey, ProgressStore, Tracker
 from binlogsync.consume.targets import TableChanges, Target
 from binlogsync.errors import BinlogSyncError, ConfigError, ConsumeError
+from binlogsync.nats.durable import temporary_durable
 from binlogsync.nats.reader import StreamReader
 from binlogsync.targets.records import Skip
 
@@ -53,7 +52,7 @@ def skip_change(
             return skip
     stop = threading.Event()
     target = _SkipTarget(store, change_id, (reason.strip(), by), stop)
-    durable = durable_name(f"skip-{secrets.token_hex(4)}", key.database, key.table)
+    durable = temporary_durable("skip", (key.database, key.table))
     options = ConsumeOptions(
         client_id=key.client, durable=durable, max_changes=1, gather_s=0, idle_s=_IDLE_S, max_s=_MAX_S
     )

@@ -8,7 +8,6 @@ chunks. A change that is in the rows already is applied again without effect.
 from __future__ import annotations
 
 import logging
-import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,10 +15,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from binlogsync.codec.subjects import durable_name
 from binlogsync.codec.tail_messages import MOST_WITHOUT_CHECKPOINT
 from binlogsync.errors import ConsumeError
 from binlogsync.mirror.image_columns import fit_images
+from binlogsync.nats.durable import temporary_durable
 from binlogsync.nats.messages import StreamBatch
 from binlogsync.nats.reader import StreamReader
 from binlogsync.position import Checkpoint
@@ -94,7 +93,7 @@ class CatchUp:
         Raises RestartLoadError, ReadStoppedError, ConsumeError if the tail does not reach the high watermark.
         """
         assert self._load.high is not None
-        durable = durable_name(f"load-{secrets.token_hex(4)}", *self._name)
+        durable = temporary_durable("load", self._name)
         self._reader.ensure_durable(durable, *self._name, self._load.applied + 1, _INACTIVE_S)
         try:
             return self._follow(durable, self._load.high)

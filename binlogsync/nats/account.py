@@ -27,7 +27,7 @@ def find_account_problems(options: NatsOptions, spec: StreamSpec) -> Iterator[st
     with NatsConnection(options, f"binlogsync doctor {spec.source}") as connection:
         for subject in published_subjects(spec.source):
             try:
-                connection.call(lambda client: _probe_publish(client, subject))  # noqa: B023 - called at once
+                connection.call(lambda client: probe_publish(client, subject))  # noqa: B023 - called at once
             except DeniedError as error:
                 yield str(error)
         yield from connection.call(lambda client: _find_low_limits(client, spec))
@@ -41,13 +41,19 @@ def published_subjects(source: str) -> list[str]:
     return [
         f"cdc.{source}._checkpoint",
         f"cdc.{source}.doctor.doctor",
+        snapshot_probe(source),
         *(f"$KV.{bucket}.doctor" for bucket in buckets),
         *(f"$O.{bucket}.C.doctor" for bucket in (subjects.large_bucket(source), subjects.schema_bucket(source))),
         f"$JS.ACK.{name}.doctor.1.1.1.1.1",
     ]
 
 
-async def _probe_publish(client: Client, subject: str) -> None:
+def snapshot_probe(source: str) -> str:
+    """A subject of rows for one consumer."""
+    return subjects.snapshot_subject(subjects.snapshot_prefix(source, "doctor"), "doctor", "doctor")
+
+
+async def probe_publish(client: Client, subject: str) -> None:
     """Publish a message that no stream stores. Without permission, the connection fails the call that awaits this."""
     try:
         await client.request(subject, b"", timeout=_PROBE_TIMEOUT_S, headers=_IMPOSSIBLE_SEQUENCE)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+import re
+import secrets
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import nats.errors
 import nats.js.errors
@@ -15,6 +17,7 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy, StreamInfo
 
+from binlogsync.codec.subjects import durable_name
 from binlogsync.nats.frame_kernel import DELIVERED, DELIVERY, REPLY, SEQUENCE
 from binlogsync.nats.message_block import MessageBlock
 from binlogsync.nats.pull import PullSubscription
@@ -27,6 +30,20 @@ _ACK_WAIT_S = 3600.0
 _LIST_S = 10.0
 UNUSED_S = 14 * 86400.0
 """The server deletes durables unused for so long; those of dropped tables and old clients would reach the limit."""
+ANNOUNCED = "binlogsync_snapshot"
+"""Key of the stream's metadata: the first tokens of the subjects of rows for one consumer that are published now."""
+Purpose = Literal["backfill", "load", "look", "past", "skip"]
+_TEMPORARY = re.compile(r"(?:backfill|load|look|past|skip)-[0-9a-f]{8}\Z")
+
+
+def temporary_durable(purpose: Purpose, table: tuple[str, str]) -> str:
+    """A new name for a durable of (database, table) that is deleted after use."""
+    return durable_name(f"{purpose}-{secrets.token_hex(4)}", *table)
+
+
+def is_temporary(client_id: str) -> bool:
+    """True for the client id in the name of a temporary durable."""
+    return _TEMPORARY.match(client_id) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +74,16 @@ class DurableConsumer:
     """A durable of a reader: `given` is the sequence of the last message returned, `kept` are received messages after
     it, `ahead` is what was decoded and not returned, `owed` is the reply subject that acks the changes returned but not
     acked yet, `stream_created_at` is when the stream was created in which the server's durable was found or created
-    last, `notify` the listener of its messages.
+    last, `notify` the listener of its messages. It reads `subject`, and as long as there are rows for its client alone,
+    also `own_subject` (`reads_own`).
     """
 
     name: str
     subject: str
     given: int
     inactive_s: float = UNUSED_S
+    own_subject: str | None = None
+    reads_own: bool = False
     subscription: PullSubscription | None = None
     deliveries: int = 0
     is_broken: bool = False
@@ -73,8 +93,15 @@ class DurableConsumer:
     stream_created_at: str | None = None
     notify: Callable[[], None] | None = None
 
+    @property
+    def filters(self) -> list[str]:
+        """The subjects that it reads."""
+        own = [self.own_subject] if self.own_subject is not None and self.reads_own else []
+        return [self.subject, *own]
+
     def config(self) -> ConsumerConfig:
         """The configuration to create it again, starting after the last message returned."""
+        filters = self.filters
         return ConsumerConfig(
             durable_name=self.name,
             deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
@@ -82,7 +109,8 @@ class DurableConsumer:
             ack_policy=AckPolicy.ALL,
             ack_wait=_ACK_WAIT_S,
             max_ack_pending=-1,
-            filter_subject=self.subject,
+            filter_subject=filters[0] if len(filters) == 1 else None,
+            filter_subjects=filters if len(filters) > 1 else None,
             inactive_threshold=self.inactive_s,
         )
 
@@ -103,6 +131,22 @@ class DurableConsumer:
         self.deliveries = first + len(block) - 1
         return block.select(block.column(SEQUENCE) > self.given)
 
+    async def look(self, js: JetStreamContext, stream: str) -> bool:
+        """Look at the stream after the durable was found or created; True if its filters have to change.
+
+        It needs both if rows for its client are announced (snapshot_readers.py), or are in the stream and not read.
+        """
+        own, before = self.own_subject, self.reads_own
+        info = await js.stream_info(stream, own)
+        self.stream_created_at = creation_time(info)
+        if own is None:
+            return False
+        announced = (info.config.metadata or {}).get(ANNOUNCED)
+        self.reads_own = announced is not None and own.startswith(f"{announced}.")
+        if not self.reads_own and info.state.subjects:
+            self.reads_own = ((await js.get_last_msg(stream, own)).seq or 0) > self.given
+        return self.reads_own != before
+
     async def drop_subscription(self) -> None:
         """Unsubscribe; never raises for a lost connection."""
         subscription, self.subscription = self.subscription, None
@@ -114,12 +158,13 @@ class DurableConsumer:
             log.debug("durable %s: unsubscribing: %r", self.name, error)
 
     def is_positioned(self, info: ConsumerInfo) -> bool:
-        """True when the server's durable has no unacked message and will deliver the next message required."""
-        if (
-            info.config.filter_subject != self.subject
-            or info.config.ack_policy != AckPolicy.ALL
-            or info.num_ack_pending
-        ):
+        """True when the server's durable has no unacked message and will deliver the next message required.
+
+        Sets `reads_own` as the server's durable has it.
+        """
+        filters = all_filters(info.config.as_dict())
+        self.reads_own = self.own_subject in filters
+        if filters != set(self.filters) or info.config.ack_policy != AckPolicy.ALL or info.num_ack_pending:
             return False
         if info.delivered is not None and info.delivered.consumer_seq:
             return info.delivered.stream_seq == self.given
@@ -172,11 +217,15 @@ async def pending_counts(client: Client, stream: str) -> dict[str, int]:
     return {name: one["num_pending"] + one["num_ack_pending"] for name, one in found.items()}
 
 
-async def filter_subjects(client: Client, stream: str) -> set[str]:
-    """Filter subjects of the durables of the stream, without those with wildcards."""
-    found = await _list_consumers(client, stream)
-    subjects = {one["config"].get("filter_subject", "") for one in found.values()}
-    return {subject for subject in subjects if subject and not {"*", ">"} & set(subject.split("."))}
+async def list_configs(client: Client, stream: str) -> dict[str, dict[str, Any]]:
+    """Durables of the stream -> configuration, as the server has it."""
+    return {name: one["config"] for name, one in (await _list_consumers(client, stream)).items()}
+
+
+def all_filters(config: Mapping[str, Any]) -> set[str]:
+    """The filter subjects in the configuration of a durable, without those with wildcards."""
+    several = [config.get("filter_subject"), *(config.get("filter_subjects") or ())]
+    return {subject for subject in several if subject and not {"*", ">"} & set(subject.split("."))}
 
 
 async def _list_consumers(client: Client, stream: str) -> dict[str, dict[str, Any]]:

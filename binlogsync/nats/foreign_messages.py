@@ -59,8 +59,8 @@ def describe_foreign(messages: Sequence[ForeignMessage], source: str) -> str:
     more = f" and {len(messages) - 10} more" if len(messages) > 10 else ""
     return (
         f"Another program publishes to stream {stream}: sequence {named}{more}. Consumers ignore these messages. "
-        f"Allow only the tail to publish to {subjects.all_subjects(source)}, and delete each with: nats stream rmm "
-        f"{stream} {messages[0].sequence}"
+        f"Allow only the tail to publish to {' and '.join(subjects.stream_subjects(source))}, and delete each with: "
+        f"nats stream rmm {stream} {messages[0].sequence}"
     )
 
 

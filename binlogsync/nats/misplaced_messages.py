@@ -27,7 +27,8 @@ async def remove_misplaced(client: Client, source: str) -> int:
     """
     js, stream = client.jetstream(), subjects.stream_name(source)
     state = (await js.stream_info(stream, subjects_filter=">")).state
-    others = [each for each in state.subjects or {} if not each.startswith(subjects.all_subjects(source)[:-1])]
+    own = tuple(subject[:-1] for subject in subjects.stream_subjects(source))
+    others = [each for each in state.subjects or {} if not each.startswith(own)]
     sequences = []
     for subject in others:
         message = await js.get_msg(stream, max(state.first_seq, 1), subject, next=True)

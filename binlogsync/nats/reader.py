@@ -20,9 +20,7 @@ import nats.js.errors
 from nats.aio.client import Client
 from nats.js.api import StreamInfo, StreamState
 
-from binlogsync.change import ChangeBatch
 from binlogsync.codec import subjects
-from binlogsync.codec.tail_messages import tail_checkpoint
 from binlogsync.errors import ConfigError, SinkError
 from binlogsync.nats.client import NatsConnection, NatsOptions
 from binlogsync.nats.documents import StoredDocuments
@@ -37,14 +35,14 @@ from binlogsync.nats.durable import (
 )
 from binlogsync.nats.frame_kernel import REPLY, SEQUENCE
 from binlogsync.nats.message_block import MessageBlock
-from binlogsync.nats.messages import DeliveredMessage, MessageLookups, StreamBatch, decode, decode_block
+from binlogsync.nats.messages import MessageLookups, StreamBatch, decode_block
 from binlogsync.nats.pull import PullSubscription
 from binlogsync.nats.read_ahead import WAIT_S, reading_ahead
 from binlogsync.nats.server_errors import refused_error
+from binlogsync.nats.stream_messages import StreamMessages
 from binlogsync.nats.stream_tables import count_messages, no_stream_error
 from binlogsync.nats.table_name_case import check_spelling
 from binlogsync.nats.unusual_messages import count_decodable, foreign_sequences
-from binlogsync.position import Checkpoint
 from binlogsync.schema import TableSchema
 
 __all__ = ["DurableState", "StreamBatch", "StreamReader"]
@@ -56,7 +54,7 @@ _NO_RESPONDERS = 503
 _FOREIGN = "stream %s: message %d is ignored: no tail wrote it; find out which program publishes to %s"
 
 
-class StreamReader:
+class StreamReader(StreamMessages):
     """Reads the stream of one source over one connection. Not for use by several threads at once; see `beside`."""
 
     def __init__(self, options: NatsOptions, source: str, connection: NatsConnection | None = None) -> None:
@@ -111,24 +109,35 @@ class StreamReader:
         self.close()
 
     def ensure_durable(
-        self, durable: str, database: str, table: str, start_sequence: int, inactive_s: float = UNUSED_S
+        self,
+        durable: str,
+        database: str,
+        table: str,
+        start_sequence: int,
+        inactive_s: float = UNUSED_S,
+        *,
+        client_id: str | None = None,
     ) -> None:
         """Make the durable of that table deliver from `start_sequence` on (the first message at or after it).
+
+        With a `client_id`, it also delivers the rows of snapshots that are for that client alone.
 
         The durable is left unchanged if that is its next message and none is unacked; otherwise it is deleted and
         created again. The server deletes a durable that is unused for `inactive_s`; it is created again when needed.
         """
         self.check_spelling(database, table)
-        subject = subjects.table_subject(self.source, database, table)
-        follow = DurableConsumer(durable, subject, max(start_sequence, 1) - 1, inactive_s)
+        follow = DurableConsumer(
+            durable, subjects.table_subject(self.source, database, table), max(start_sequence, 1) - 1, inactive_s
+        )
+        if client_id is not None:
+            prefix = subjects.snapshot_prefix(self.source, client_id)
+            follow.own_subject = subjects.snapshot_subject(prefix, database, table)
 
         async def ensure(client: Client) -> None:
             await self._drop_subscription(durable)
             info = await consumer_info(client.jetstream(), self.stream, durable)
-            if info is None or not follow.is_positioned(info):
+            if info is None or not follow.is_positioned(info) or await follow.look(client.jetstream(), self.stream):
                 await self._recreate(client, follow)
-            else:
-                follow.stream_created_at = creation_time(await client.jetstream().stream_info(self.stream))
 
         self._retry(ensure)
         self._durables[durable] = follow
@@ -277,48 +286,6 @@ class StreamReader:
         """`created_at` of the stream in which the durable was found or created last."""
         return self._durables[durable].stream_created_at
 
-    def change_at(self, sequence: int) -> ChangeBatch | None:
-        """The change or changes of the message with that sequence; None when it is not in the stream, or has only a
-        checkpoint."""
-        message = self._get(sequence) if sequence > 0 else None
-        if message is None or message[0] is None:
-            return None
-        found = decode([message[1]], self._lookups)
-        return found[0].batch if found else None
-
-    def changes_from(self, database: str, table: str, sequence: int) -> Sequence[StreamBatch]:
-        """The changes of the first message of that table at or after the sequence; empty if there is no such
-        message."""
-        subject = subjects.table_subject(self.source, database, table)
-        while (message := self._get(max(sequence, 1), subject)) is not None:
-            if found := decode([message[1]], self._lookups):
-                return found
-            sequence = message[1].sequence + 1
-        return []
-
-    def checkpoint_at(self, sequence: int) -> Checkpoint | None:
-        """The checkpoint in the message with that sequence; None if it has none, or is not in the stream.
-
-        A copy of a message that was stored at another sequence counts as one without checkpoint.
-        """
-        message = self._get(sequence)
-        return None if message is None else tail_checkpoint(message[1].headers, sequence)
-
-    def _get(
-        self, sequence: int, subject: str | None = None
-    ) -> tuple[tuple[str, str, str] | None, DeliveredMessage] | None:
-        """The message with that sequence, or the first of a subject at or after it, with the names in its subject."""
-
-        async def get(client: Client) -> tuple[tuple[str, str, str] | None, DeliveredMessage] | None:
-            try:
-                raw = await client.jetstream().get_msg(self.stream, sequence, subject, next=subject is not None)
-            except nats.js.errors.NotFoundError:
-                return None
-            message = DeliveredMessage(int(raw.seq or sequence), raw.headers or {}, raw.data or b"")
-            return subjects.parse_names(raw.subject or ""), message
-
-        return self._retry(get)
-
     def tables(self) -> Mapping[tuple[str, str], int]:
         """(database, table) -> number of messages, for every table with changes in the stream."""
         return self._retry(lambda client: count_messages(client, self.source))
@@ -345,6 +312,7 @@ class StreamReader:
 
     async def _fetch(self, client: Client, follow: DurableConsumer, limits: tuple[int, float]) -> MessageBlock:
         if follow.is_broken:
+            await follow.look(client.jetstream(), self.stream)
             await self._recreate(client, follow)
         if follow.subscription is None:
             follow.subscription = await PullSubscription(client, self.stream, follow.name).open()
@@ -368,10 +336,25 @@ class StreamReader:
         await self._drop_subscription(follow.name)
         # Broken until the new one exists: if the connection is lost in between, there is no durable.
         follow.subscription, follow.is_broken = None, True
-        await delete_consumer(js, self.stream, follow.name)
-        await js.add_consumer(self.stream, follow.config())
-        follow.stream_created_at = creation_time(await js.stream_info(self.stream))
+        while True:
+            await delete_consumer(js, self.stream, follow.name)
+            await js.add_consumer(self.stream, follow.config())
+            if not await follow.look(client.jetstream(), self.stream):
+                break
         follow.is_broken = False
+
+    def narrow(self, durable: str) -> None:
+        """Stop to read the rows for the client alone once there are none: two filters cost the server more."""
+        follow = self._durables[durable]
+
+        async def narrow(client: Client) -> None:
+            info = await consumer_info(client.jetstream(), self.stream, durable)
+            if info is not None:
+                follow.is_positioned(info)
+            if follow.reads_own and await follow.look(client.jetstream(), self.stream):
+                follow.is_broken = True  # the next fetch creates it again after the last message
+
+        self._retry(narrow)
 
     async def _drop_subscription(self, durable: str) -> None:
         if (follow := self._durables.get(durable)) is not None:

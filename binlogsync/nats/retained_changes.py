@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Generator, Sequence
 
-from binlogsync.codec.subjects import durable_name
+from binlogsync.nats.durable import temporary_durable
 from binlogsync.nats.messages import StreamBatch
 from binlogsync.nats.reader import StreamReader
 
@@ -15,7 +14,7 @@ _INACTIVE_S = 3600.0
 
 def read_retained_changes(reader: StreamReader, table: tuple[str, str]) -> Generator[Sequence[StreamBatch]]:
     """All changes of (database, table) that the stream has now. Raises SinkError, WireError."""
-    durable = durable_name(f"past-{secrets.token_hex(4)}", *table)
+    durable = temporary_durable("past", table)
     last, at = reader.last_sequence(), 0
     reader.ensure_durable(durable, *table, 1, _INACTIVE_S)
     try:

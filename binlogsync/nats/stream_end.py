@@ -178,9 +178,11 @@ async def _remove_batch(js: JetStreamContext, source: str, end: StreamEnd) -> in
 
 
 async def _last_message(js: JetStreamContext, source: str) -> RawStreamMsg | None:
-    try:
-        return await js.get_last_msg(subjects.stream_name(source), subjects.all_subjects(source))
-    except nats.js.errors.NotFoundError as error:
-        if error.err_code != JS_NO_MESSAGE_FOUND_ERR:
-            raise
-        return None
+    found: list[RawStreamMsg] = []
+    for subject in subjects.stream_subjects(source):
+        try:
+            found.append(await js.get_last_msg(subjects.stream_name(source), subject))
+        except nats.js.errors.NotFoundError as error:
+            if error.err_code != JS_NO_MESSAGE_FOUND_ERR:
+                raise
+    return max(found, key=lambda message: message.seq or 0, default=None)

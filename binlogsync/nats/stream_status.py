@@ -11,7 +11,7 @@ from binlogsync.codec import subjects
 from binlogsync.errors import PositionError, SinkError
 from binlogsync.nats.client import NatsConnection, NatsOptions
 from binlogsync.nats.foreign_messages import ForeignMessage, foreign_messages
-from binlogsync.nats.stream import StreamSpec, ensure_stream
+from binlogsync.nats.stream import StreamSpec, check_config
 from binlogsync.nats.stream_end import StreamEnd, stream_end
 from binlogsync.position import Checkpoint
 
@@ -59,7 +59,7 @@ def read_stream_status(options: NatsOptions, spec: StreamSpec) -> StreamStatus:
             return StreamStatus(version, name)
         end, foreign = await stream_end(client, source), tuple(await foreign_messages(client, source))
         try:
-            await ensure_stream(client, spec)  # the stream exists, so this only compares
+            check_config(info.config, spec)
             if not end.is_partial_batch:
                 end.require_checkpoint(name)
         except (SinkError, PositionError) as error:

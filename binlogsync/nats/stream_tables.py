@@ -11,7 +11,7 @@ from nats.aio.client import Client
 from binlogsync.codec import subjects
 from binlogsync.errors import WireError
 from binlogsync.nats.client import NatsConnection, NatsOptions
-from binlogsync.nats.durable import filter_subjects
+from binlogsync.nats.durable import all_filters, list_configs
 from binlogsync.nats.server_errors import refused_error
 
 Table = tuple[str, str]
@@ -36,22 +36,24 @@ async def count_messages(client: Client, source: str) -> Mapping[Table, int]:
 
 async def find_followed(client: Client, source: str) -> Set[Table]:
     """(database, table) of every durable of the stream, also of tables without changes in the stream."""
-    found = await filter_subjects(client, subjects.stream_name(source))
-    own = (subject for subject in found if subject.startswith(subjects.all_subjects(source)[:-1]))
+    found = await list_configs(client, subjects.stream_name(source))
+    filters = {subject for config in found.values() for subject in all_filters(config)}
+    own = (subject for subject in filters if subject.startswith(subjects.all_subjects(source)[:-1]))
     return {names[1:] for subject in own if (names := subjects.parse_names(subject)) is not None}
 
 
 def list_stored_tables(options: NatsOptions, source: str) -> Set[Table]:
     """The tables with changes in the stream, over a separate connection. Raises SinkError, WireError."""
-    return _ask(options, source, count_messages).keys()
+    return ask_stream(options, source, count_messages).keys()
 
 
 def list_followed_tables(options: NatsOptions, source: str) -> Set[Table]:
     """The tables with a durable of the stream, over a separate connection. Raises SinkError."""
-    return _ask(options, source, find_followed)
+    return ask_stream(options, source, find_followed)
 
 
-def _ask(options: NatsOptions, source: str, question: Callable[[Client, str], Awaitable[Answer]]) -> Answer:
+def ask_stream(options: NatsOptions, source: str, question: Callable[[Client, str], Awaitable[Answer]]) -> Answer:
+    """The answer to a question about the stream of a source, over a separate connection. Raises SinkError."""
     with NatsConnection(options, f"binlogsync tables {source}") as connection:
         try:
             return connection.retry(lambda client: question(client, source))

@@ -270,7 +270,8 @@ class StreamWriter:
             "stream %s: %d messages from sequence %d on are ignored: no tail wrote them; "
             "find out which program publishes to %s"
         )
-        log.warning(text, self._stream, len(end.foreign), end.foreign[0], subjects.all_subjects(self._spec.source))
+        own = " and ".join(subjects.stream_subjects(self._spec.source))
+        log.warning(text, self._stream, len(end.foreign), end.foreign[0], own)
         self._connection.call(lambda client: record_foreign(client, self._spec, end.foreign))
 
     def _resolve_unacknowledged(self) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from binlogsync.codec.subjects import durable_name
 from binlogsync.errors import BinlogSyncError, SinkError
+from binlogsync.nats.durable import temporary_durable
 from binlogsync.nats.reader import StreamReader
 from binlogsync.replay.range_reader import ReadStep
 from binlogsync.replay.ranges import ReplayRange, mask_from
@@ -83,7 +82,7 @@ class StreamRangeReader(StreamTable):
     @contextmanager
     def _durable(self, sequence: int) -> Iterator[str]:
         """A durable that starts at the sequence; it is deleted after the block, or by NATS when inactive for 6 h."""
-        name = durable_name(f"backfill-{secrets.token_hex(4)}", *self.table)
+        name = temporary_durable("backfill", self.table)
         try:
             self.reader.ensure_durable(name, *self.table, sequence, _INACTIVE_S)
             yield name

@@ -7,7 +7,7 @@ A sink stores its checkpoint and its data in one transaction, so that the two al
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Set
+from collections.abc import Callable, Collection, Mapping, Set
 from typing import Protocol
 
 from binlogsync.flush import Flush
@@ -100,6 +100,21 @@ class Sink(Protocol):
     def stored_tables(self, source: str) -> Set[tuple[str, str]]:
         """(database, table) of each table with stored changes, if the sink can list them. Raises SinkError."""
         return frozenset()
+
+    def find_readers(self, source: str) -> Mapping[str, Collection[tuple[str, str]]]:
+        """The consumers that can get rows for them alone: client id -> (database, table) of each table that it reads.
+
+        Raises ConfigError if the destination cannot have such rows, SinkError.
+        """
+        return {}
+
+    def direct_rows(self, source: str, prefix: str | None, tables: Collection[tuple[str, str]]) -> None:
+        """Make one consumer read rows of these tables that are for it alone, before the first of them is stored.
+
+        `prefix` is that of the subjects of the rows (codec/subjects.py); None when there are no such rows. Raises
+        SinkError.
+        """
+        return
 
     def consumed_tables(self, source: str) -> Set[tuple[str, str]]:
         """(database, table) of each table with a consumer, also without stored changes. Raises SinkError."""

@@ -19,6 +19,7 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
+from binlogsync.codec.subjects import parse_snapshot_prefix
 from binlogsync.errors import ConfigError, StoreError, excerpt
 from binlogsync.filters import TableFilter
 from binlogsync.snapshot.condition import refuse_condition
@@ -42,7 +43,8 @@ class SnapshotRequest:
         patterns: "database.table" with * and ?; a name in backquotes is taken as it is (binlogsync.filters).
         created_us: when it was created, microseconds since 1970 UTC.
         where: SQL condition for the rows of the one table; None for all rows.
-        subject: reserved for a separate subject of the rows; the tail refuses a request that has one.
+        subject: the first tokens of the subjects of its rows, if they are for one consumer alone: what
+            binlogsync.codec.subjects.snapshot_prefix() returns. None for the subjects of the tables.
         rows_per_s: limit of the rate; None for no limit.
         tables: (database, table) that the tail has found for the patterns when it began; before, empty.
         first_ordinal: ordinal of its first row, set by the tail when it began; None before. The ordinals at
@@ -57,6 +59,12 @@ class SnapshotRequest:
     rows_per_s: float | None = None
     tables: tuple[tuple[str, str], ...] = ()
     first_ordinal: int | None = None
+
+    @property
+    def consumer(self) -> str | None:
+        """Client id of the consumer that gets the rows; None if all do."""
+        found = None if self.subject is None else parse_snapshot_prefix(self.subject)
+        return None if found is None else found[1]
 
     def __post_init__(self) -> None:
         if not (self.id.isascii() and self.id.isalnum() and len(self.id) <= _LONGEST_ID):

@@ -84,6 +84,10 @@ class IncrementalSnapshot:
         """True while rows are read or published."""
         return self._counts is not None
 
+    def directed(self, progress: SnapshotProgress) -> SnapshotProgress:
+        """The progress of rows, with the first tokens of their subjects if they are for one consumer alone."""
+        return progress if self._current is None else replace(progress, subject=self._current.request.subject)
+
     def wait_s(self, now_s: float) -> float:
         """Seconds until rows may be due although nothing happens."""
         if self._chunks is None:

@@ -32,7 +32,7 @@ class TailProgress:
         checkpoint: the last one saved, or where the tail started.
         lag_s: age of the last transaction read, 0 when the backlog is stored.
         last_flush_changes, last_flush_reason: of the last flush stored.
-        tables: (database, table) -> changes stored.
+        tables: (database, table) -> changes stored for all consumers.
         schema_changes: DDL statements on captured tables.
         recoveries: one sentence for each recovered error.
         phase: what the tail is doing.
@@ -89,7 +89,7 @@ class ProgressCounter:
         """Count flushes that every sink has stored, each with the checkpoint saved after it."""
         for flush, checkpoint in flushes:
             for batch in flush.batches:
-                if batch.ddl is None:
+                if batch.ddl is None and flush.rows_subject is None:
                     self._tables[batch.schema.database, batch.schema.table] += len(batch)
             done = self._progress
             self._progress = replace(

@@ -50,7 +50,8 @@ def start_snapshots(
         names = ", ".join(sink.name for sink in taking)
         log.warning("%s: no snapshots are published, because several sinks take them: %s", config.source, names)
         return None
-    state = _parse(config.source, taking[0].stored_snapshot)
+    [sink] = taking
+    state = _parse(config.source, sink.stored_snapshot)
     is_captured, fold = captured
 
     def find_tables(patterns: Sequence[str]) -> Sequence[tuple[str, str]]:
@@ -58,9 +59,9 @@ def start_snapshots(
         names = fold_tables(tuple(list_tables(config)), fold)
         return sorted(name for name in set(names) if is_captured.captures(*name) and wanted.captures(*name))
 
-    watch = SnapshotWatch(config.source, requests, find_tables, None if state is None else state.id, wake)
+    watch = SnapshotWatch(config.source, requests, find_tables, None if state is None else state.id, wake, sink)
     reader = SnapshotReader(config, wake, keyless_rows)
-    return IncrementalSnapshot(watch, reader, pace, state, sinks[taking[0]])
+    return IncrementalSnapshot(watch, reader, pace, state, sinks[sink])
 
 
 def _parse(source: str, text: str | None) -> SnapshotState | None:

@@ -13,8 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from binlogsync.codec.snapshot_state import FIRST_ORDINAL
-from binlogsync.errors import BinlogSyncError, StoreError
+from binlogsync.codec.subjects import snapshot_prefix
+from binlogsync.errors import BinlogSyncError, ConfigError, StoreError
+from binlogsync.sinks import Sink
 from binlogsync.snapshot.condition import refuse_condition
+from binlogsync.snapshot.consumer_tables import choose_tables
 from binlogsync.snapshot.requests import (
     SnapshotRequest,
     SnapshotRequests,
@@ -77,12 +80,17 @@ class SnapshotWatch:
         find_tables: FindTables,
         begun: str | None,
         wake: Callable[[], None],
+        sink: Sink,
     ) -> None:
-        """`begun` is the id of the request whose progress is in the stream; `wake` is called when a request changed."""
+        """`begun` is the id of the request whose progress is in the stream, `sink` takes the rows; `wake` is called
+        when a request changed.
+        """
         self.next_ordinal: int | None = None
         self._source = source
         self._requests = requests
         self._find_tables = find_tables
+        self._sink = sink
+        self._directed: tuple[object, ...] = ()  # where the sink directs rows for one consumer
         self._own = begun
         self._wake = wake
         self._current: CurrentSnapshot | None = None
@@ -145,7 +153,9 @@ class SnapshotWatch:
         if self._is_closing:
             return
         self._end_cancelled(stored)
-        before, self._current = self._current, self._choose(stored)
+        current = self._choose(stored)
+        self._direct_rows(current)
+        before, self._current = self._current, current
         is_new = not self._is_known
         self._is_known = True
         if is_new or before != self._current:
@@ -204,8 +214,12 @@ class SnapshotWatch:
         request, now_us, ordinal = stored.request, time.time_ns() // 1000, self.next_ordinal
         if ordinal is None:
             return None
-        tables = tuple(self._find_tables(request.patterns))
-        error = _refusal(request, tables)
+        tables: tuple[tuple[str, str], ...] = ()
+        try:
+            tables = tuple(self._choose_tables(request))
+            error = _refusal(request, tables)
+        except ConfigError as refused:
+            error = str(refused)
         if error:
             status = replace(stored.status, state="failed", error=error, updated_us=now_us, ended_us=now_us)
             self._requests.update(request.id, stored.revision, status)
@@ -219,6 +233,26 @@ class SnapshotWatch:
         log.info("%s: snapshot %s of %s begins", self._source, request.id, names)
         return self._requests.update(request.id, stored.revision, status, begun)
 
+    def _choose_tables(self, request: SnapshotRequest) -> Sequence[tuple[str, str]]:
+        """The tables of a request. Raises ConfigError if its consumer cannot get rows of them."""
+        if request.subject is None:
+            return self._find_tables(request.patterns)
+        if request.consumer is None or request.subject != snapshot_prefix(self._source, request.consumer):
+            raise ConfigError(f"{request.subject} is no subject for the rows of {self._source} for one consumer")
+        matched = {pattern: self._find_tables((pattern,)) for pattern in request.patterns}
+        if not any(matched.values()):
+            return ()
+        return choose_tables(request.consumer, matched, self._sink.find_readers(self._source))
+
+    def _direct_rows(self, current: CurrentSnapshot | None) -> None:
+        """Make the consumer of the request read its rows, before the tail knows the request."""
+        request = None if current is None else current.request
+        wanted = (None, ()) if request is None or request.subject is None else (request.subject, request.tables)
+        is_ending = request is None and self.next_ordinal is None  # the tail may still publish rows
+        if wanted != self._directed and not is_ending:
+            self._sink.direct_rows(self._source, *wanted)
+            self._directed = wanted
+
 
 def _refusal(request: SnapshotRequest, tables: Sequence[tuple[str, str]]) -> str:
     """Why the request cannot be carried out; "" if it can."""
@@ -229,6 +263,4 @@ def _refusal(request: SnapshotRequest, tables: Sequence[tuple[str, str]]) -> str
         return f"a condition needs one table, and {len(tables)} match {patterns}; name the table"
     if request.where is not None and (problem := refuse_condition(request.where)):
         return problem
-    if request.subject is not None:
-        return "this tail does not publish rows under a subject of their own; request the snapshot without it"
     return ""

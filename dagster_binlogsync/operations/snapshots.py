@@ -12,8 +12,11 @@ from typing import Literal
 import dagster as dg
 from pydantic import Field
 
+from binlogsync.codec.subjects import snapshot_prefix
 from binlogsync.errors import BinlogSyncError, ConfigError
+from binlogsync.nats.snapshot_readers import list_readers
 from binlogsync.snapshot import control
+from binlogsync.snapshot.consumer_tables import check_consumer
 from binlogsync.snapshot.requests import SnapshotRequests, StoredSnapshot, new_request
 from binlogsync.waiting import Interval
 from dagster_binlogsync.consume.load_reporter import progress_metadata
@@ -21,6 +24,7 @@ from dagster_binlogsync.failures import Advice, build_failure, error_metadata
 from dagster_binlogsync.keys import TableName, binlog_key, safe_part
 from dagster_binlogsync.one_op_job import build_job
 from dagster_binlogsync.resource_keys import ResourceKeys
+from dagster_binlogsync.resources.jetstream import JetStream
 from dagster_binlogsync.run_status import TERMINATED, find_run_end
 from dagster_binlogsync.stop_flag import StopFlag, stop_on_signals
 
@@ -40,6 +44,9 @@ class SnapshotConfig(dg.Config):
     )
     tables: list[str] = Field(default=[], description='request: "database.table" with * and ?.')
     where: str = Field(default="", description="request: an SQL condition for the rows, for one table.")
+    consumer: str = Field(
+        default="", description="request: client id of the only consumer that gets the rows; for all if empty."
+    )
     rows_per_second: float = Field(default=0.0, ge=0, description="request: limit of the rate; 0 for no limit.")
     wait: bool = Field(
         default=True, description="request: follow the snapshot until it has ended, and fail if it fails."
@@ -56,9 +63,10 @@ def build_snapshot_job(source: str, keys: ResourceKeys) -> dg.JobDefinition:
     @dg.op(name=f"snapshot_{name}_now", required_resource_keys=keys.require(("jetstream",)))
     def _snapshot(context: dg.OpExecutionContext, config: SnapshotConfig) -> None:
         try:
-            with keys.find(context).jetstream.snapshots(source) as requests:
+            stream: JetStream = keys.find(context).jetstream
+            with stream.snapshots(source) as requests:
                 if config.action == "request":
-                    _request(context, source, requests, config)
+                    _request(context, source, requests, config, stream)
                 else:
                     _control(context, requests, config)
         except BinlogSyncError as error:
@@ -80,8 +88,18 @@ def _control(context: dg.OpExecutionContext, requests: SnapshotRequests, config:
     context.log.info("\n".join([control.describe(found), *control.describe_tables(found)]))
 
 
-def _request(context: dg.OpExecutionContext, source: str, requests: SnapshotRequests, config: SnapshotConfig) -> None:
-    request = new_request(config.tables, config.where or None, rows_per_s=config.rows_per_second or None)
+def _request(
+    context: dg.OpExecutionContext,
+    source: str,
+    requests: SnapshotRequests,
+    config: SnapshotConfig,
+    stream: JetStream,
+) -> None:
+    subject = None
+    if config.consumer:
+        check_consumer(config.consumer, list_readers(stream.options(), source))
+        subject = snapshot_prefix(source, config.consumer)
+    request = new_request(config.tables, config.where or None, subject, config.rows_per_second or None)
     requests.create(request)
     context.log.info(f"snapshot {request.id} of {', '.join(request.patterns)} requested from the tail of {source}")
     if not config.wait:
@@ -118,6 +136,8 @@ class _SnapshotReporter:
             self._context.log.info(f"snapshot {control.describe(stored)}")
             shown = {"snapshot": stored.request.id, "snapshot_state": stored.status.state}
             self._context.log_event(dg.AssetObservation(binlog_key(self._source), metadata=shown))
+        reader = stored.request.consumer
+        consumer = {} if reader is None else {"snapshot_consumer": dg.MetadataValue.text(reader)}
         is_due = stored.status.state == "running" and self._due.is_due()
         for (database, table), status in zip(stored.request.tables, stored.status.tables, strict=False):
             name = TableName(self._source, database, table)
@@ -130,6 +150,7 @@ class _SnapshotReporter:
             shown_table = {
                 "snapshot": dg.MetadataValue.text(stored.request.id),
                 "snapshot_state": dg.MetadataValue.text(f"{status.state}{error}"),
+                **consumer,
                 **progress_metadata(progress, "published"),
             }
             self._context.log_event(dg.AssetObservation(name.stream_key, metadata=shown_table))

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from binlogsync.cli.main import main
-from binlogsync.codec.subjects import stream_name
+from binlogsync.codec.subjects import durable_name, stream_name
 from binlogsync.nats.client import NatsOptions
+from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
 from binlogsync.snapshot.requests import SnapshotRequests
 from binlogsync.snapshot.requests_nats import NatsSnapshotRequests
@@ -90,6 +91,23 @@ def test_a_failed_table_is_named_and_is_an_error(run: Run, requests: SnapshotReq
     code, out, _ = run("status", stored.request.id)
     assert code == 1
     assert "failed: 2 tables where id > 3, 50 rows, 1 tables failed: give it a primary key" in out
+
+
+def test_the_consumer_has_to_be_known(
+    run: Run, requests: SnapshotRequests, source: str, nats_server: NATSServer
+) -> None:
+    assert "those that do are: none" in run("shop.orders", "--consumer", "app", "--no-wait")[2]
+    with StreamReader(NatsOptions(url=nats_server.url), source) as reader:
+        reader.ensure_durable(durable_name("app", "shop", "orders"), "shop", "orders", 1, client_id="app")
+    code, _, err = run("shop.orders", "--consumer", "ap", "--no-wait")
+    assert code == 1
+    assert "no consumer 'ap' reads the stream; those that do are: app" in err
+    assert requests.list() == []
+    code, out, _ = run("shop.orders", "--consumer", "app", "--no-wait")
+    assert code == 0
+    [stored] = requests.list()
+    assert (stored.request.consumer, stored.request.subject) == ("app", f"cdc_snapshot.{source}.app")
+    assert run("status")[1] == f"{out.strip()} waiting for the tail: shop.orders for consumer app, 0 rows\n"
 
 
 def test_pause_resume_and_cancel(run: Run, requests: SnapshotRequests) -> None:
@@ -172,6 +190,8 @@ def test_a_source_without_a_stream_is_an_error(run: Run, source: str, nats_serve
         (("pause", "--where", "id > 1"), "takes only an id"),
         (("shop.orders", "--where", " "), "--where is empty"),
         (("shop.orders", "--rows-per-second", "0"), "not a number above 0"),
+        (("pause", "--consumer", "app"), "takes only an id"),
+        (("shop.orders", "--consumer", ""), "--consumer is empty"),
         ((), "required: PATTERN"),
     ],
 )

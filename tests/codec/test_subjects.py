@@ -55,6 +55,27 @@ def test_written_form(name: str, token: str) -> None:
     assert subjects.escape(name) == token
 
 
+@given(NAMES, NAMES, NAMES)
+def test_a_subject_of_rows_for_one_client_reads_back(client_id: str, database: str, table: str) -> None:
+    prefix = subjects.snapshot_prefix("main", client_id)
+    subject = subjects.snapshot_subject(prefix, database, table)
+    assert subjects.parse_snapshot_prefix(prefix) == ("main", client_id)
+    assert subjects.parse_table_subject(subject) == ("main", database, table)
+    assert not subject.startswith(subjects.all_subjects("main")[:-1])
+    assert subject.startswith(subjects.all_snapshot_subjects("main")[:-1])
+
+
+@pytest.mark.parametrize("prefix", ["", "cdc_snapshot.main", "cdc.main.one", "cdc_snapshot.main.%2a", "other.main.a"])
+def test_other_prefixes_are_not_read(prefix: str) -> None:
+    assert subjects.parse_snapshot_prefix(prefix) is None
+
+
+@given(NAMES, NAMES, NAMES)
+def test_the_client_id_of_a_durable_reads_back(client_id: str, database: str, table: str) -> None:
+    assume(len(subjects.escape(client_id)) < 160)
+    assert subjects.client_of_durable(subjects.durable_name(client_id, database, table)) == client_id
+
+
 def test_the_checkpoint_subject_is_no_table() -> None:
     assert subjects.parse_table_subject(subjects.checkpoint_subject("main")) is None
     assert subjects.parse_table_subject(subjects.table_subject("main", "_checkpoint", "x")) == (

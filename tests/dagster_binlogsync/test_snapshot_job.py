@@ -8,8 +8,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from binlogsync.codec.subjects import stream_name
+from binlogsync.codec.subjects import durable_name, stream_name
 from binlogsync.nats.client import NatsOptions
+from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
 from binlogsync.snapshot.requests import SnapshotRequests, SnapshotState
 from binlogsync.snapshot.requests_nats import NatsSnapshotRequests
@@ -78,6 +79,17 @@ def test_a_run_follows_the_snapshot_and_reports_it(job: SnapshotJob) -> None:
     }  # fmt: skip
     assert job.observed(items)[-1]["published_rows"] == 20
     assert job.observed(binlog_key(job.source))[-1] == {"snapshot": stored.request.id, "snapshot_state": "done"}
+
+
+def test_a_run_for_one_consumer(job: SnapshotJob) -> None:
+    assert not job.run(tables=["shop.*"], consumer="dagster").success
+    assert job.requests.list() == []
+    with StreamReader(NatsOptions(url=job.url), job.source) as reader:
+        reader.ensure_durable(durable_name("dagster", "shop", "orders"), "shop", "orders", 1, client_id="dagster")
+    assert job.run_beside_a_tail(["running", "done"], tables=["shop.*"], consumer="dagster").success
+    [stored] = job.requests.list()
+    assert stored.request.consumer == "dagster"
+    assert job.observed(TableName(job.source, "shop", "orders").stream_key)[-1]["snapshot_consumer"] == "dagster"
 
 
 def test_a_table_that_fails_fails_the_run(job: SnapshotJob) -> None:

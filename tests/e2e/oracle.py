@@ -12,6 +12,7 @@ from typing import Any
 
 import nats
 import nats.errors
+from nats.js.api import AckPolicy, ConsumerConfig
 from pymysqlreplication import BinLogStreamReader
 from pymysqlreplication.row_event import DeleteRowsEvent, RowsEvent, UpdateRowsEvent, WriteRowsEvent
 
@@ -67,20 +68,22 @@ def stream_ids(url: str, source: str) -> list[str]:
     return [f"{each['transaction']['id']}:{each['transaction']['total_order'] - 1}" for each in found]
 
 
-def envelopes(url: str, source: str) -> list[dict[str, Any]]:
-    """Every change in the stream, as it was published."""
-    stream, wanted = subjects.stream_name(source), f"{subjects.all_subjects(source)}"
+def envelopes(url: str, source: str, client_id: str | None = None) -> list[dict[str, Any]]:
+    """Every change in the stream, as it was published; with a client id also the rows that are for it alone."""
+    stream, wanted = subjects.stream_name(source), [subjects.all_subjects(source)]
+    if client_id is not None:
+        wanted.append(f"{subjects.snapshot_prefix(source, client_id)}.>")
 
     async def read() -> list[dict[str, Any]]:
         client = await nats.connect(url)
         js = client.jetstream()
-        last = (await js.stream_info(stream)).state.last_seq
         found: list[dict[str, Any]] = []
-        reader = await js.pull_subscribe(wanted, stream=stream)
-        sequence = 0
-        while sequence < last:
+        info = await js.add_consumer(stream, ConsumerConfig(filter_subjects=wanted, ack_policy=AckPolicy.EXPLICIT))
+        reader = await js.pull_subscribe_bind(info.name, stream=stream)
+        left = info.num_pending or 0
+        while left:
             for message in await reader.fetch(1000, timeout=60):
-                sequence = message.metadata.sequence.stream
+                left = message.metadata.num_pending
                 await message.ack()
                 if subjects.parse_table_subject(message.subject) is not None and message.data:
                     found.append(json.loads(message.data))

@@ -71,13 +71,15 @@ def check_stream(
     select: Callable[[str], list[tuple[Any, ...]]],
     *,
     may_repeat: bool = False,
+    client_id: str | None = None,
 ) -> StreamFaults:
     """Compare the stream with the binlog at each row of a snapshot, and with SELECT at the end.
 
-    `may_repeat`: whether a row may be published again, because the table was replaced or requested again.
+    With a `client_id`, the stream as that client reads it. `may_repeat`: whether a row may be published again, because
+    the table was replaced or requested again.
     """
     faults = StreamFaults()
-    stream = [each for each in envelopes(url, config.source) if each["source"]["db"] == database]
+    stream = [each for each in envelopes(url, config.source, client_id) if each["source"]["db"] == database]
     changes = binlog_changes(config, database)
     for table in tables:
         _check_table(table, stream, [c for c in changes if c.source.table == table.name], faults, may_repeat)

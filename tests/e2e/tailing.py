@@ -135,9 +135,16 @@ class TailThread:
         self.progress = progress
 
 
-def mirror(url: str, source: str, path: Path, table: tuple[str, str], max_s: float | None = None) -> ConsumeResult:
+def mirror(
+    url: str,
+    source: str,
+    path: Path,
+    table: tuple[str, str],
+    max_s: float | None = None,
+    client_id: str = "binlogsync",
+) -> ConsumeResult:
     """Drain the table into its mirror, or consume for `max_s` seconds while writers are running."""
-    options = ConsumeOptions(idle_s=0.5, gather_s=0.1, max_s=max_s)
+    options = ConsumeOptions(client_id=client_id, idle_s=0.5, gather_s=0.1, max_s=max_s)
     target = Mirror(path, *table)
     with StreamReader(NatsOptions(url=url), source) as reader:
         if max_s is not None:

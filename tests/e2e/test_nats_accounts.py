@@ -60,7 +60,14 @@ def accounts_config() -> str:
     publish, subscribe = readme_permissions(SOURCE)
     exact = f"permissions: {{ publish: {quote_subjects(publish)}, subscribe: {quote_subjects(subscribe)} }}"
     users = [f'{{ user: "exact", password: "p", {exact} }}', f'{{ nkey: "{KEY.public}" }}']
-    for name, subject in (("nostream", "cdc.>"), ("nokv", "$KV.>"), ("noobject", "$O.>"), ("noapi", "$JS.API.>")):
+    denied = {
+        "nostream": "cdc.>",
+        "nokv": "$KV.>",
+        "noobject": "$O.>",
+        "noapi": "$JS.API.>",
+        "norows": "cdc_snapshot.>",
+    }
+    for name, subject in denied.items():
         users.append(f'{{ user: "{name}", password: "p", permissions: {{ publish: {{ deny: "{subject}" }} }} }}')
     users.append('{ user: "noinbox", password: "p", permissions: { subscribe: { deny: "_INBOX.>" } } }')
     small = '{ jetstream: { max_streams: 1 }, users: [ { user: "small", password: "p" } ] }'
@@ -159,6 +166,18 @@ def test_doctor_reports_each_denied_subject(server: NATSServer) -> None:
     problems = problems_of(JetStreamOptions(url=url(server, "nokv")), "nokv")
     assert len(problems) == sum(subject.startswith("$KV.") for subject in published_subjects("nokv"))
     assert all("$kv.cdc_nokv_" in each for each in problems)
+
+
+@pytest.mark.server
+def test_rows_for_one_consumer_need_a_permission_of_their_own(server: NATSServer) -> None:
+    options = JetStreamOptions(url=url(server, "norows"))
+    with closing(JetStreamSink(options)) as sink:
+        sink.open("norows")
+        sink.write(samples("norows").flush(1))
+        with pytest.raises(ConfigError, match=r"denied a required permission: .*cdc_snapshot\.norows\..*docs/nats\.md"):
+            sink.find_readers("norows")
+        sink.watch()
+    assert len(problems_of(options, "norows")) == 1
 
 
 @pytest.mark.server

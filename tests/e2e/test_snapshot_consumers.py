@@ -196,9 +196,24 @@ class LooseRow:
     v: str | None
 
 
-def handle(deployment: SnapshotDeployment, kept: Mapping[str, HandledRows], count: int | None = None) -> None:
+def handle(
+    deployment: SnapshotDeployment,
+    kept: Mapping[str, HandledRows],
+    count: int | None = None,
+    client_id: str = "handlers",
+) -> None:
     """Consume all tables with handlers, until nothing has come for a while, or for about so many changes."""
-    consumer = Consumer("handlers", url=deployment.nats.url, source=deployment.source)
+    handlers(deployment, kept, count, client_id).run(idle_s=None if count is not None else 1.0)
+
+
+def handlers(
+    deployment: SnapshotDeployment,
+    kept: Mapping[str, HandledRows],
+    count: int | None = None,
+    client_id: str = "handlers",
+) -> Consumer:
+    """A consumer with handlers of all tables, which stops after about so many changes."""
+    consumer = Consumer(client_id, url=deployment.nats.url, source=deployment.source)
     for model, table in ((ThingRow, "things"), (PairRow, "pairs"), (LooseRow, "loose")):
 
         def take(change: Change[Any], table: str = table) -> None:
@@ -207,7 +222,7 @@ def handle(deployment: SnapshotDeployment, kept: Mapping[str, HandledRows], coun
                 consumer.stop()
 
         consumer.register(model, take, table=f"{deployment.mysql.name}.{table}")
-    consumer.run(idle_s=None if count is not None else 1.0)
+    return consumer
 
 
 def test_what_is_built_from_the_stream_alone_equals_the_tables(deployment: SnapshotDeployment) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from binlogsync.codec.subjects import snapshot_prefix
 from binlogsync.nats.client import NatsOptions
 from binlogsync.servers import NATSServer
 from binlogsync.snapshot.requests import new_request
@@ -17,7 +18,7 @@ from binlogsync.snapshot.requests_nats import NatsSnapshotRequests
 from binlogsync.stores.sqlite import SQLitePositionStore
 from binlogsync.tail.options import TailOptions
 from tests.databases import FreshDatabase
-from tests.e2e.oracle import assert_mirrored
+from tests.e2e.oracle import assert_mirrored, envelopes
 from tests.e2e.snapshot_oracle import check_stream
 from tests.e2e.snapshot_writers import TABLES, SnapshotWriters, create_tables
 from tests.e2e.tailing import TailThread, config_of, mirror, options_of, stream_sink
@@ -28,9 +29,14 @@ pytestmark = [pytest.mark.server, pytest.mark.slow]
 _KILLS = 2
 
 
-@pytest.mark.parametrize("flush", ["interval", "eager"])
+@pytest.mark.parametrize(("flush", "consumer"), [("interval", None), ("eager", None), ("interval", "one: a.b *")])
 def test_a_snapshot_goes_on_after_kills(
-    flush: str, mysql: FreshDatabase, nats_server: NATSServer, position_store: SQLitePositionStore, tmp_path: Path
+    flush: str,
+    consumer: str | None,
+    mysql: FreshDatabase,
+    nats_server: NATSServer,
+    position_store: SQLitePositionStore,
+    tmp_path: Path,
 ) -> None:
     source = f"snapkill-{mysql.name.replace('_', '')}"
     config = config_of(mysql.server, source)
@@ -40,6 +46,13 @@ def test_a_snapshot_goes_on_after_kills(
     tail = {"positions": str(tmp_path / "positions.db"), "nats": nats_server.url, "options": options}
     tail["mysql"] = {name: value for name, value in asdict(config).items() if name != "tls"}
     requests = NatsSnapshotRequests(NatsOptions(url=nats_server.url), source)
+    subject = None if consumer is None else snapshot_prefix(source, consumer)
+    client_id = consumer or "binlogsync"
+
+    def mirror_all(max_s: float | None = None) -> None:
+        for table in TABLES:
+            mirror(nats_server.url, source, tmp_path / "mirror.db", (mysql.name, table.name), max_s, client_id)
+
     with closing(requests), SnapshotWriters(mysql, 3).running():
         id = ""
 
@@ -51,7 +64,10 @@ def test_a_snapshot_goes_on_after_kills(
             before = rows() if id else 0
             with running("tests.e2e.tail_process", {**tail, "owner": f"run {number}"}, tmp_path / "tail.log"):
                 wait_until(lambda: position_store.checkpoints.load(source), 60, "a checkpoint")
-                id = id or requests.create(new_request([f"{mysql.name}.*"], rows_per_s=80)).request.id
+                if not id:
+                    if consumer is not None:
+                        mirror_all(0.5)  # a consumer is known from its first run on
+                    id = requests.create(new_request([f"{mysql.name}.*"], subject=subject, rows_per_s=80)).request.id
                 wait_until(lambda: rows() > before, 60, "rows to be published")  # noqa: B023 - at once
                 time.sleep(0.05 * number)  # a kill at another moment
         stored = requests.load(id)
@@ -75,9 +91,11 @@ def test_a_snapshot_goes_on_after_kills(
         caught_up.catch_up()
     assert stored is not None
     assert stored.status.state == "done", stored.status
-    faults = check_stream(config, nats_server.url, mysql.name, TABLES, mysql.execute)
+    faults = check_stream(config, nats_server.url, mysql.name, TABLES, mysql.execute, client_id=consumer)
     assert not faults.sentences, faults
     assert sum(faults.published.values()) == stored.status.rows
+    if consumer is not None:
+        assert all(each["op"] != "r" for each in envelopes(nats_server.url, source))
+    mirror_all()
     for table in TABLES:
-        mirror(nats_server.url, source, tmp_path / "mirror.db", (mysql.name, table.name))
         assert_mirrored(mysql.server, tmp_path / "mirror.db", mysql.name, table.name)

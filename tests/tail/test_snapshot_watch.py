@@ -1,13 +1,19 @@
-"""The end of cancelled requests is stored, by the last report of the tail or without it."""
+"""Requests for one consumer begin when it is ready; the end of cancelled ones is stored, also without a report."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 
 import pytest
 
+from binlogsync.codec.snapshot_state import FIRST_ORDINAL
+from binlogsync.codec.subjects import snapshot_prefix
+from binlogsync.errors import ConfigError
+from binlogsync.flush import Flush
+from binlogsync.position import Checkpoint
+from binlogsync.sinks import Sink
 from binlogsync.snapshot.control import cancel
 from binlogsync.snapshot.requests import SnapshotStatus, TableStatus, new_request
 from binlogsync.snapshot.requests_memory import MemorySnapshotRequests
@@ -18,9 +24,44 @@ from tests.waiting import wait_until
 TABLES = (TableStatus(state="done", rows=3), TableStatus(state="running", rows=1), TableStatus())
 
 
+ORDERS, ITEMS = ("shop", "orders"), ("shop", "items")
+
+
+class Stream(Sink):
+    """A sink whose stream these consumers read; None if it cannot have rows for one of them."""
+
+    name = "stand-in"
+
+    def __init__(self, readers: Mapping[str, Collection[tuple[str, str]]] | None) -> None:
+        self.directed: list[tuple[str | None, Collection[tuple[str, str]]]] = []
+        self._readers = readers
+
+    def find_readers(self, source: str) -> Mapping[str, Collection[tuple[str, str]]]:
+        if self._readers is None:
+            raise ConfigError("no permission")
+        return self._readers
+
+    def direct_rows(self, source: str, prefix: str | None, tables: Collection[tuple[str, str]]) -> None:
+        self.directed.append((prefix, tables))
+
+    def open(self, source: str) -> Checkpoint | None:
+        raise NotImplementedError
+
+    def write(self, flush: Flush) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+
 @contextmanager
-def watching(requests: MemorySnapshotRequests, begun: str | None) -> Iterator[SnapshotWatch]:
-    watch = SnapshotWatch("main", requests, lambda _: (), begun, lambda: None)
+def watching(
+    requests: MemorySnapshotRequests, begun: str | None, sink: Stream | None = None
+) -> Iterator[SnapshotWatch]:
+    def find_tables(patterns: Sequence[str]) -> Sequence[tuple[str, str]]:
+        return (ORDERS, ITEMS) if "shop.*" in patterns else ()
+
+    watch = SnapshotWatch("main", requests, find_tables, begun, lambda: None, sink or Stream({}))
     with closing(watch):
         yield watch
 
@@ -57,3 +98,50 @@ def test_a_cancelled_request_ends(is_reported: bool, monkeypatch: pytest.MonkeyP
     assert status.state == "cancelled"
     wanted = [("done", 9)] if is_reported else [("done", 3), ("cancelled", 1), ("cancelled", 0)]
     assert [(table.state, table.rows) for table in status.tables] == wanted
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot_watch, "_POLL_S", 0.02)
+
+
+def request_for(requests: MemorySnapshotRequests, subject: str) -> str:
+    return requests.create(new_request(["shop.*"], subject=subject)).request.id
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_request_for_one_consumer_has_the_tables_that_it_reads() -> None:
+    requests, sink = MemorySnapshotRequests(), Stream({"app": {ORDERS}, "other": {ITEMS}})
+    id = request_for(requests, snapshot_prefix("main", "app"))
+    with watching(requests, None, sink) as watch:
+        watch.next_ordinal = FIRST_ORDINAL
+        current = wait_until(lambda: watch.current, 30, "the request to begin")
+        assert current is not None
+        assert (current.request.tables, current.request.consumer) == ((ORDERS,), "app")
+        assert sink.directed[-1] == (snapshot_prefix("main", "app"), (ORDERS,)), "before the tail knows the request"
+        watch.next_ordinal = None  # rows are being published
+        cancel(requests, id)
+        wait_until(lambda: watch.current is None, 30, "the end of the request")
+        assert sink.directed[-1][0] is not None
+        watch.next_ordinal = FIRST_ORDINAL
+        wait_until(lambda: sink.directed[-1] == (None, ()), 30, "the end of the rows")
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("subject", "text"),
+    [
+        (snapshot_prefix("main", "nobody"), "no consumer 'nobody' reads the stream; those that do are: app"),
+        (snapshot_prefix("other", "app"), "is no subject for the rows of main"),
+        ("elsewhere", "is no subject for the rows of main"),
+        (snapshot_prefix("main", "denied"), "permission"),
+    ],
+)
+def test_a_request_that_no_consumer_would_get_fails(subject: str, text: str) -> None:
+    requests = MemorySnapshotRequests()
+    id = request_for(requests, subject)
+    with watching(requests, None, Stream(None if subject.endswith("denied") else {"app": {ORDERS}})) as watch:
+        watch.next_ordinal = FIRST_ORDINAL
+        status = end_of(requests, id)
+    assert status.state == "failed"
+    assert text in status.error

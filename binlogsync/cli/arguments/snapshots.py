@@ -22,7 +22,8 @@ def _rate(text: str) -> float:
 
 def _add_snapshot(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
-        "%(prog)s [-h] [--source NAME] [-v] [--where SQL] [--rows-per-second N] [--no-wait] PATTERN ...\n"
+        "%(prog)s [-h] [--source NAME] [-v] [--where SQL] [--consumer NAME]\n"
+        "                          [--rows-per-second N] [--no-wait] PATTERN ...\n"
         "       %(prog)s {status,pause,resume,cancel} [ID]"
     )
     parser.add_argument(
@@ -33,6 +34,11 @@ def _add_snapshot(parser: argparse.ArgumentParser) -> None:
         "a snapshot; status without an id lists all, the others act on the only one that has not ended",
     )
     parser.add_argument("--where", metavar="SQL", help="a condition for the rows, for one table: \"status = 'open'\"")
+    parser.add_argument(
+        "--consumer",
+        metavar="NAME",
+        help="publish the rows for this consumer alone: its client id, such as dagster or mirror; default: for all",
+    )
     parser.add_argument("--rows-per-second", type=_rate, metavar="N", help="limit of the rate; default: no limit")
     parser.add_argument("--no-wait", action="store_true", help="print the id and end; default: show progress")
 
@@ -48,7 +54,8 @@ def check_snapshot(parser: argparse.ArgumentParser, parsed: argparse.Namespace) 
         parsed.id = ids[0] if ids else None
         if len(ids) > 1:
             parser.error(f"snapshot {parsed.action}: give at most one id")
-        if parsed.where is not None or parsed.rows_per_second is not None or parsed.no_wait:
+        given = (parsed.where, parsed.consumer, parsed.rows_per_second)
+        if parsed.no_wait or any(each is not None for each in given):
             parser.error(f"snapshot {parsed.action} takes only an id")
         return
     try:
@@ -57,6 +64,8 @@ def check_snapshot(parser: argparse.ArgumentParser, parsed: argparse.Namespace) 
         parser.error(f"snapshot: {error}")
     if parsed.where is not None and not parsed.where.strip():
         parser.error("snapshot: --where is empty; leave it out to publish all rows")
+    if parsed.consumer == "":
+        parser.error("snapshot: --consumer is empty; leave it out to publish the rows for all")
 
 
 SNAPSHOT = Command(

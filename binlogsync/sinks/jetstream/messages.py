@@ -90,7 +90,7 @@ class _Packer:
         self._batches = batches
         self._packing = packing
         self._context = EnvelopeContext(flush.source, processed_us)
-        self._heads = [_head(flush.source, batch, packing) for batch in batches]
+        self._heads = [_head(flush, batch, packing) for batch in batches]
         names = [head.subject for head in self._heads]
         self._tables = np.array([names.index(name) for name in names])
         self._which = np.repeat(np.arange(len(batches)), [len(batch) for batch in batches])
@@ -238,7 +238,7 @@ def _checkpoint_after(flush: Flush, batch: ChangeBatch, row: int) -> Checkpoint:
 
 def _single_units(flush: Flush, packing: PackingOptions, context: EnvelopeContext) -> list[PublishUnit]:
     """A unit for each of few changes, without NumPy, which takes longer to set up."""
-    heads = [_head(flush.source, batch, packing) for batch in flush.batches]
+    heads = [_head(flush, batch, packing) for batch in flush.batches]
     bodies = [envelopes(batch, context) if batch.ddl is None else [b""] for batch in flush.batches]
     order = sorted(
         (seq, number, row) for number, batch in enumerate(flush.batches) for row, seq in enumerate(batch.seqs())
@@ -255,8 +255,11 @@ def _all(way: Callable[[int, int], Iterator[PublishUnit]], start: int, stop: int
     return list(way(start, stop))
 
 
-def _head(source: str, batch: ChangeBatch, packing: PackingOptions) -> SubjectAndHeaders:
-    subject = subjects.table_subject(source, batch.schema.database, batch.schema.table)
+def _head(flush: Flush, batch: ChangeBatch, packing: PackingOptions) -> SubjectAndHeaders:
+    name, prefix = (batch.schema.database, batch.schema.table), flush.rows_subject
+    subject = (
+        subjects.table_subject(flush.source, *name) if prefix is None else subjects.snapshot_subject(prefix, *name)
+    )
     if batch.ddl is not None:
         return SubjectAndHeaders(subject, {SCHEMA_CHANGE: encode_schema_change(batch)})
     json = JSON if packing.changes_per_message == 1 else JSON_LINES

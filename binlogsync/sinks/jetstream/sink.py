@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Set
+from collections.abc import Callable, Collection, Set
 from concurrent.futures import ThreadPoolExecutor
 
 from binlogsync.codec import subjects
 from binlogsync.errors import SinkError
 from binlogsync.flush import Flush
+from binlogsync.nats.snapshot_readers import Readers, direct_rows, find_snapshot_readers
 from binlogsync.nats.stream_tables import list_followed_tables, list_stored_tables
 from binlogsync.nats.stream_writer import StreamWriter
 from binlogsync.nats.unit_queue import UnitQueue
@@ -94,6 +95,14 @@ class JetStreamSink(Sink):
     def stored_tables(self, source: str) -> Set[tuple[str, str]]:
         """The tables with changes in the stream."""
         return list_stored_tables(self.options, source)
+
+    def find_readers(self, source: str) -> Readers:
+        """The consumers with a durable of the stream."""
+        return find_snapshot_readers(self.options, source)
+
+    def direct_rows(self, source: str, prefix: str | None, tables: Collection[tuple[str, str]]) -> None:
+        """Let the durables of the consumer read the subjects of the rows."""
+        direct_rows(self.options, source, prefix, tables)
 
     def consumed_tables(self, source: str) -> Set[tuple[str, str]]:
         """The tables with a durable of the stream."""

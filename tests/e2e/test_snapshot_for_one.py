@@ -1,0 +1,119 @@
+"""`binlogsync snapshot --consumer`: one consumer gets each row once, among the changes; the others get none of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from binlogsync.mirror.target import Mirror
+from binlogsync.nats.client import NatsOptions
+from binlogsync.nats.reader import StreamReader
+from binlogsync.servers import NATSServer
+from tests.cli_deployment import TIMEOUT_S
+from tests.databases import FreshDatabase
+from tests.duck import mirror_rows, query
+from tests.e2e.oracle import envelopes
+from tests.e2e.test_snapshot_consumers import ROWS, TABLES, HandledRows, SnapshotDeployment, handle, handlers
+from tests.nats_commands import ask, delete_stream
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.server
+FORMATS: list[dict[str, str]] = [{}, {"FLUSH": "eager", "STREAM_FORMAT": "arrow"}]
+
+
+@pytest.fixture
+def deployment(tmp_path: Path, mysql: FreshDatabase, nats_server: NATSServer) -> Iterator[SnapshotDeployment]:
+    made = SnapshotDeployment(tmp_path, mysql, nats_server)
+    yield made
+    delete_stream(nats_server.url, made.stream)
+
+
+def kept_rows() -> dict[str, HandledRows]:
+    return {table: HandledRows() for table in TABLES}
+
+
+def assert_complete(deployment: SnapshotDeployment, kept: dict[str, HandledRows]) -> None:
+    """What the handlers kept equals the tables, and each change was handled once."""
+    for table in TABLES:
+        assert len(kept[table].ids) == len(set(kept[table].ids))
+        assert len(kept[table].rows) == len(deployment.rows(table))
+    for table in ("loose", "pairs"):
+        assert sorted(kept[table].rows.values(), key=repr) == deployment.rows(table)
+
+
+def is_complete(deployment: SnapshotDeployment, kept: dict[str, HandledRows]) -> bool:
+    found = (sorted(kept[table].rows.values(), key=repr) == deployment.rows(table) for table in ("loose", "pairs"))
+    return all(found) and len(kept["things"].rows) == len(deployment.rows("things"))
+
+
+@pytest.mark.parametrize("settings", FORMATS, ids=["json", "arrow"])
+def test_the_rows_reach_one_consumer_alone(deployment: SnapshotDeployment, settings: dict[str, str]) -> None:
+    deployment.settings |= settings
+    name, file = deployment.mysql.name, deployment.folder / "other.duckdb"
+    first, second = kept_rows(), kept_rows()
+    counts: dict[str, Any] = {}
+    with deployment.running("tail") as tail:
+        tail.wait_for_message("waiting for changes")
+        handle(deployment, first, client_id="first")
+        handle(deployment, second, client_id="second")
+        deployment.consume("things", Mirror(file, name, "things"))
+        with deployment.writing(5):
+            words = [f"{name}.*", "--consumer", "first", "--rows-per-second", "3000", "--no-wait"]
+            assert deployment.run("snapshot", *words).returncode == 0
+            handle(deployment, first, count=ROWS // 2, client_id="first")
+
+            def is_done() -> bool:
+                return " done: " in deployment.run("snapshot", "status").stdout
+
+            wait_until(is_done, TIMEOUT_S, "the snapshot to end")
+        deployment.wait_stored(tail)
+        handle(deployment, first, client_id="first")
+        handle(deployment, second, client_id="second")
+        counts |= deployment.consume("things", Mirror(file, name, "things"))
+        done = deployment.run("snapshot", f"{name}.*", "--where", "id < 100", "--consumer", "binlogsync")
+        assert done.returncode == 0, done.stderr
+        assert "things for consumer binlogsync" not in done.stdout
+        again = deployment.consume("things", Mirror(file, name, "things"))
+        handle(deployment, first, client_id="first")
+        tail.interrupt()
+    assert_complete(deployment, first)
+    assert all(first[table].read for table in TABLES)
+    assert not any(second[table].read for table in TABLES)
+    assert second["things"].ids == [each for each in first["things"].ids if not each.startswith("snapshot:")]
+    assert "r" not in counts
+    assert set(again) == {"r"}
+    wanted = [row for row in deployment.rows("things") if row[0] < 100]
+    assert query(file, f"SELECT count(*) FROM {name}.things WHERE id < 100") == [(len(wanted),)]
+    assert set(wanted) <= set(mirror_rows(file, name, "things"))
+    if not settings:
+        assert not [each for each in envelopes(deployment.nats.url, deployment.source) if each["op"] == "r"]
+
+
+def test_a_consumer_that_is_running_gets_the_rows_at_once(deployment: SnapshotDeployment) -> None:
+    name, kept = deployment.mysql.name, kept_rows()
+    with deployment.running("tail") as tail:
+        tail.wait_for_message("waiting for changes")
+        consumer = handlers(deployment, kept, client_id="app")
+        running = threading.Thread(target=consumer.run)
+        running.start()
+        try:
+            with StreamReader(NatsOptions(url=deployment.nats.url), deployment.source) as reader:
+                wait_until(lambda: len(reader.pending_counts()) == len(TABLES), TIMEOUT_S, "the consumer to start")
+            with deployment.writing(9):
+                done = deployment.run("snapshot", f"{name}.*", "--consumer", "app")
+                assert done.returncode == 0, done.stderr
+            deployment.wait_stored(tail)
+            wait_until(lambda: is_complete(deployment, kept), TIMEOUT_S, "all rows and changes")
+        finally:
+            consumer.stop()
+            running.join()
+        tail.interrupt()
+    assert_complete(deployment, kept)
+    assert all(kept[table].read for table in TABLES)
+    handle(deployment, kept, client_id="app")  # its durables read one subject again
+    configs = ask(deployment.nats.url, lambda js: js.consumers_info(deployment.stream))
+    assert {len(each.config.filter_subjects or ()) for each in configs} == {0}
