@@ -156,6 +156,10 @@ class Settings:
             from binlogsync.stores.sqlite import SQLitePositionStore
 
             return SQLitePositionStore(Path(self.values.positions.path))
+        if self.values.positions.store != "redis":
+            from binlogsync.stores.imported import open_imported
+
+            return open_imported(self.values.positions.store)
         from binlogsync.stores.redis import RedisOptions, RedisPositionStore
 
         values = _revealed(self.values.redis)

@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 from binlogsync.codec.subjects import check_source
 from binlogsync.errors import ConfigError
 from binlogsync.filters import TableFilter, split_patterns
+from binlogsync.stores.imported import check_kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +191,14 @@ class PositionsSection(Section):
     """The position store: checkpoints, bookmarks and leases of the tails."""
 
     prefix: ClassVar[str] = "POSITIONS_"
-    store: Annotated[Literal["sqlite", "redis", "nats"], Note(variable="POSITIONS")] = Field(
+    store: Annotated[
+        str,
+        AfterValidator(check_kind),
+        Note(variable="POSITIONS", allowed="sqlite, redis, nats, or package.module:function"),
+    ] = Field(
         default="sqlite",
-        description="Kind: a file on this machine, a Redis server, or a key-value bucket of the NATS above.",
+        description="Kind: a file on this machine, a Redis server, or a key-value bucket of the NATS above; or a "
+        "function of your own, without arguments, that returns a `binlogsync.stores.PositionStore`.",
     )
     path: File = Field(default=".binlogsync/positions.db", description="File of `sqlite`; on a local disk.")
 

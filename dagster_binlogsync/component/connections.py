@@ -14,9 +14,11 @@ from dagster.components.resolved.context import ResolutionContext
 from pydantic import BaseModel
 
 from binlogsync.errors import ConfigError
+from binlogsync.stores.imported import check_kind
 from dagster_binlogsync.resources.jetstream import JetStream
 from dagster_binlogsync.resources.mysql import MySQLSource
 from dagster_binlogsync.resources.positions import (
+    ImportedPositionsConfig,
     NatsPositionsConfig,
     Positions,
     RedisPositionsConfig,
@@ -109,7 +111,9 @@ class StreamOptions(dg.Resolvable):
 
 @dataclass(kw_only=True)
 class PositionStoreOptions(Connection):
-    """The position store: `sqlite` with a path, `redis` with a server, or `nats`, a bucket of the stream's NATS."""
+    """The position store: `sqlite` with a path, `redis` with a server, `nats`, a bucket of the stream's NATS, or
+    `package.module:function`, a function that returns a store.
+    """
 
     store: str = "sqlite"
     path: str = ".binlogsync/positions.db"
@@ -132,7 +136,10 @@ class PositionStoreOptions(Connection):
         if self.store == "redis":
             fields = {name: value for name, value in _given(self).items() if name not in ("store", "path", "user")}
             return Positions(backend=RedisPositionsConfig(username=self.user, **fields))
-        raise ConfigError(f"positions.store is {self.store!r}; use sqlite, redis or nats")
+        try:
+            return Positions(backend=ImportedPositionsConfig(reference=check_kind(self.store)))
+        except ValueError as error:
+            raise ConfigError(f"positions.store is {self.store!r}: {error}") from None
 
 
 def _given(section: Any) -> dict[str, Any]:

@@ -20,6 +20,7 @@ class TailSettings(dg.Resolvable):
 
     start: str | None = None
     snapshot: Literal["never", "when_needed", "initial"] | None = None
+    snapshot_keyless_rows: int | None = None
     flush: Literal["interval", "eager"] | None = None
     flush_interval_s: float | None = None
     flush_rows: int | None = None

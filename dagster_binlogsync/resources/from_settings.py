@@ -16,6 +16,7 @@ from dagster_binlogsync.resources.audit import AuditLog
 from dagster_binlogsync.resources.jetstream import JetStream
 from dagster_binlogsync.resources.mysql import MySQLSource
 from dagster_binlogsync.resources.positions import (
+    ImportedPositionsConfig,
     NatsPositionsConfig,
     Positions,
     RedisPositionsConfig,
@@ -65,6 +66,8 @@ def build_positions(settings: Settings) -> Positions:
         return Positions(backend=SQLitePositionsConfig(path=settings.values.positions.path))
     if kind == "nats":
         return Positions(backend=NatsPositionsConfig(**_fields(settings, "nats")))
+    if kind != "redis":
+        return Positions(backend=ImportedPositionsConfig(reference=kind))
     fields = _fields(settings, "redis")
     return Positions(backend=RedisPositionsConfig(username=fields.pop("user", None), **fields))
 

@@ -1,7 +1,4 @@
-"""The position store for checkpoints and leases: SQLite, Redis or NATS, selected by configuration.
-
-To add a store, add a module to binlogsync/stores and a `dg.Config` with a new `kind` here.
-"""
+"""The position store for checkpoints and leases: SQLite, Redis, NATS, or one of another package."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -14,6 +11,7 @@ from pydantic import Field
 from binlogsync.nats.client import NatsOptions
 from binlogsync.settings.model import NatsSection, PositionsSection, RedisSection
 from binlogsync.stores import PositionStore, nats, redis, sqlite
+from binlogsync.stores.imported import open_imported
 from dagster_binlogsync.setting_field import setting_field
 
 
@@ -56,10 +54,19 @@ class NatsPositionsConfig(dg.Config):
     reconnect_timeout_s: float = Field(default=10.0, ge=0, description="Seconds to retry a lost connection.")
 
 
+class ImportedPositionsConfig(dg.Config):
+    """A store of another package."""
+
+    kind: Literal["imported"] = "imported"
+    reference: str = Field(
+        description="package.module:function; the function has no arguments, and returns a PositionStore."
+    )
+
+
 class Positions(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The position store: checkpoints, bookmarks and leases of the tails."""
 
-    backend: SQLitePositionsConfig | RedisPositionsConfig | NatsPositionsConfig = Field(
+    backend: SQLitePositionsConfig | RedisPositionsConfig | NatsPositionsConfig | ImportedPositionsConfig = Field(
         default=SQLitePositionsConfig(),
         discriminator="kind",
         description="Kind of the store, and its connection settings.",
@@ -77,4 +84,6 @@ class Positions(dg.ConfigurableResource):  # type: ignore[type-arg]
             return sqlite.SQLitePositionStore(Path(backend.path))
         if isinstance(backend, NatsPositionsConfig):
             return nats.NatsPositionStore(NatsOptions(**backend.model_dump(exclude={"kind"})))
+        if isinstance(backend, ImportedPositionsConfig):
+            return open_imported(backend.reference)
         return redis.RedisPositionStore(redis.RedisOptions(**backend.model_dump(exclude={"kind"})))

@@ -96,6 +96,7 @@ class TailConfig(dg.Config):
     )
     table_lists: str = setting_field(DagsterSection, "table_lists")
     snapshot: SnapshotPolicy = setting_field(TailSection, "snapshot")
+    snapshot_keyless_rows: int = setting_field(TailSection, "snapshot_keyless_rows", ge=0)
     bookmark_minutes: float = setting_field(TailSection, "bookmark_minutes", gt=0)
     bookmark_keep: int = setting_field(TailSection, "bookmark_keep", gt=0)
     bookmark_keep_days: float = setting_field(TailSection, "bookmark_keep_days", gt=0)
@@ -120,6 +121,7 @@ class TailConfig(dg.Config):
             exclude=tuple(self.exclude),
             start=self.start,
             snapshot=self.snapshot,
+            snapshot_keyless_rows=self.snapshot_keyless_rows,
             idle_checkpoint_s=self.idle_checkpoint_s,
             retry_s=self.retry_s,
             accept_gap=self.accept_gap,

@@ -205,7 +205,7 @@ def test_the_newer_of_list_and_state_counts(tmp_path: Path) -> None:
         ({"tables": [{"table": "shop.orders", "handler": "no.such.function"}]}, "cannot be imported"),
         ({"tables": ["orders"]}, "database.table"),
         ({"source": "Not a name"}, "source"),
-        ({"positions": {"store": "paper"}}, "use sqlite, redis or nats"),
+        ({"positions": {"store": "paper"}}, "use one of sqlite, redis, nats, or package"),
         ({"mysql": {"host": "{{ env.NOT_SET_HOST }}"}}, "host: {{ env.NOT_SET_HOST }} has no value (MySQLConnection)"),
         ({"nats": {"url": "{{ env.NOT_SET_URL }}"}}, "url: {{ env.NOT_SET_URL }} has no value (NatsConnection)"),
         ({"positions": {"store": "redis", "host": "{{ env.NOT_SET_HOST }}"}}, "has no value (PositionStoreOptions)"),

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from binlogsync.errors import ConfigError
 from binlogsync.position import Checkpoint
+from binlogsync.settings import Settings
 from binlogsync.stores import CheckpointStore, Lease, PositionStore
 from binlogsync.stores.lease import lease_lost_error
 from binlogsync.stores.memory import MemoryBookmarks, MemoryLeases
-from tests.stores.contract_checkpoints import CheckpointStoreContract, Claim, OpenCheckpoints
+from dagster_binlogsync.component.connections import NatsConnection, PositionStoreOptions
+from dagster_binlogsync.resources.from_settings import build_positions
+from tests.stores.contract_checkpoints import AT, CheckpointStoreContract, Claim, OpenCheckpoints
 
 
 class JsonCheckpoints(CheckpointStore):
@@ -66,3 +71,47 @@ class TestJsonCheckpoints(CheckpointStoreContract):
     @pytest.fixture
     def claim(self, store: PositionStore) -> Claim:
         return lambda source, owner: store.leases.claim(source, owner, take_over=True)
+
+
+def open_json_store() -> PositionStore:
+    """The function that the setting BINLOGSYNC_POSITIONS names."""
+    return PositionStore(JsonCheckpoints(Path(os.environ["JSON_STORE"])), MemoryBookmarks(), MemoryLeases())
+
+
+def not_a_store() -> str:
+    return "a text"
+
+
+def _save_and_load(store: PositionStore) -> None:
+    lease = store.leases.claim("main", "a test")
+    store.checkpoints.save(lease, AT)
+    assert store.checkpoints.load("main") == AT
+
+
+def test_settings_name_the_function_that_opens_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BINLOGSYNC_POSITIONS", f"{__name__}:open_json_store")
+    monkeypatch.setenv("JSON_STORE", str(tmp_path))
+    settings = Settings.read(tmp_path)
+    _save_and_load(settings.positions())
+    with build_positions(settings).store() as store:
+        _save_and_load(store)
+    options = PositionStoreOptions(store=f"{__name__}:open_json_store")
+    with options.build(NatsConnection(), tmp_path).store() as store:
+        _save_and_load(store)
+
+
+@pytest.mark.parametrize(
+    ("reference", "told"),
+    [
+        ("sqlight", "use one of sqlite, redis, nats, or package.module:function"),
+        ("no_such_package:open", "cannot be imported .No module named 'no_such_package'.*install the package"),
+        (f"{__name__}:no_such_function", "cannot be imported"),
+        (f"{__name__}:not_a_store", "returned 'a text'; it must return a binlogsync.stores.PositionStore"),
+    ],
+)
+def test_a_store_that_cannot_be_opened_says_why(
+    reference: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BINLOGSYNC_POSITIONS", reference)
+    with pytest.raises(ConfigError, match=told):
+        Settings.read(tmp_path).positions()
