@@ -26,7 +26,7 @@ from binlogsync.mirror.rebuild import RebuildableMirror
 from binlogsync.mirror.side_by_side import load_side_by_side
 from binlogsync.nats.messages import StreamBatch
 from binlogsync.nats.reader import StreamReader
-from binlogsync.position import Checkpoint
+from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.position_masks import changes_after
 from binlogsync.position_order import compare
 from binlogsync.snapshot.watermarks import ReadStoppedError
@@ -101,19 +101,44 @@ class _JoinedMirrors(Target):
         _apply_together(list(zip(mirrors, work, strict=True)), stop)
 
 
+class _RefusedError(Exception):
+    """A change that is refused: `at` is the start of its transaction, up to which the mirrors may go."""
+
+    def __init__(self, error: ConsumeError, batch: ChangeBatch) -> None:
+        file, pos = (batch.data.column(name)[0].as_py() for name in ("file", "txn_pos"))
+        self.error, self.at = error, Checkpoint(BinlogPosition(file, pos), batch.server_uuid)
+        super().__init__(str(error))
+
+
 def _apply_together(work: Sequence[tuple[Mirror, TableChanges]], stop: threading.Event) -> None:
     """Apply the changes of all mirrors in one transaction, or in several if mirrors are rebuilt in between.
 
     Mirrors that have to be rebuilt are rebuilt side by side. A transaction also ends at the position of a requested
-    fingerprint.
+    fingerprint. If a mirror refuses a change, all changes before that transaction are applied before the error is
+    raised.
     """
     for one, changes in work:
         _check_table(one, changes)
     mirrors, todo = [one for one, _ in work], [changes for _, changes in work]
+    refused: _RefusedError | None = None
+    while True:
+        try:
+            _apply_all(mirrors, todo, stop)
+        except _RefusedError as found:
+            refused = found
+            todo = [replace(each, batches=changes_up_to(each.batches, found.at)) for each in todo]
+        else:
+            if refused is not None and not stop.is_set():
+                raise refused.error
+            return
+
+
+def _apply_all(mirrors: Sequence[Mirror], todo: list[TableChanges], stop: threading.Event) -> None:
+    """Apply the changes, which are removed from `todo` when they are stored."""
     tables, with_gap = mirrors[0].tables, set[int]()
     while any(each.batches for each in todo) and not stop.is_set():
         done: list[tuple[TableChanges, ConsumerProgress]] = []
-        refused: ConsumeError | None = None
+        left = list(todo)
         rebuilds: list[tuple[int, mirror.RebuildReason]] = []
         with tables.begin(keep_open=True) as transaction:
             parts, requests = _changes_to_request(transaction, mirrors, todo)
@@ -121,29 +146,25 @@ def _apply_together(work: Sequence[tuple[Mirror, TableChanges]], stop: threading
                 read_at = transaction.load_mirror(*one.names).read_at
                 batches = [item.batch for item in items]
                 reason = mirror.apply(transaction, batches, one.options, can_read=one.source is not None)
-                if reason is not None and reason.error is not None:
-                    if len(work) > 1:
-                        raise reason.error  # mirrors that change together stay at one position
-                    refused = reason.error
-                elif reason is not None:
-                    rebuilds.append((index, reason))
                 if reason is not None:
+                    if reason.error is not None:
+                        raise _RefusedError(reason.error, batches[reason.done])
+                    rebuilds.append((index, reason))
                     items = items[: reason.done]
                 if _record_gaps(transaction, each.tracker.key, items, read_at):
                     with_gap.add(index)
                 if items:
                     pairs = [(item.batch, item.last_sequence) for item in items]
                     done.append((replace(each, batches=items), each.tracker.after(pairs)))
-                todo[index] = replace(each, batches=drop_first(each.batches, count_changes(items)))
-            for one, request in requests if not rebuilds and refused is None else ():
+                left[index] = replace(each, batches=drop_first(each.batches, count_changes(items)))
+            for one, request in requests if not rebuilds else ():
                 transaction.write_fingerprint(transaction.load_mirror(*one.names), request)
             moved = transaction.move_all_progress(
                 [(each.tracker.key, each.tracker.progress, progress) for each, progress in done]
             )
+        todo[:] = left
         for (each, _), progress in zip(done, moved, strict=True):
             each.tracker.confirm(progress, [item.batch for item in each.batches])
-        if refused is not None:
-            raise refused
         if rebuilds:
             tables.release()
             if not all(mirrors[index].wait_to_rebuild(reason, stop) for index, reason in rebuilds):

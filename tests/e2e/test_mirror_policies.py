@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from binlogsync.cli.main import main
+from binlogsync.consume.engine import consume_together
 from binlogsync.consume.progress import ProgressKey, TableProgress
 from binlogsync.errors import ConsumeError
 from binlogsync.mirror.contract import FrozenColumnsError, accept_columns
@@ -283,6 +286,59 @@ def test_frozen_columns_block_the_mirror_until_they_are_accepted(scenario: Loads
     execute("ALTER TABLE t DROP COLUMN c")
     block(scenario, options)
     drain(scenario, "t", MirrorOptions())
+    assert verify(scenario, "t").is_equal
+
+
+def test_a_group_stops_before_the_transaction_that_one_mirror_refuses(on_mysql: Loads) -> None:
+    scenario, execute = on_mysql, on_mysql.database.execute
+    for table in ("one", "two"):
+        execute(f"CREATE TABLE {table} (id INT PRIMARY KEY)")
+    mirrors = {
+        (scenario.database.name, "one"): scenario.mirror("one"),
+        (scenario.database.name, "two"): scenario.mirror("two", MirrorOptions(schema_contract="freeze")),
+    }
+
+    def insert(number: int) -> None:
+        execute("BEGIN")
+        for table in ("one", "two"):
+            execute(f"INSERT INTO {table} (id) VALUES ({number})")
+        execute("COMMIT")
+
+    def consume_both() -> None:
+        scenario.catch_up()
+        with StreamReader(NatsOptions(url=scenario.nats_url), scenario.config.source) as reader:
+            consume_together(reader, mirrors, OPTIONS, threading.Event())
+
+    insert(1)
+    consume_both()
+    insert(2)
+    execute("ALTER TABLE two ADD a INT")
+    insert(3)
+    with pytest.raises(FrozenColumnsError) as refused:
+        consume_both()
+    assert rows(scenario, "one") == rows(scenario, "two") == [(1,), (2,)]
+    accept_columns(DuckStore(scenario.path), (scenario.database.name, "two"), refused.value.columns_id)
+    consume_both()
+    assert rows(scenario, "one") == [(1,), (2,), (3,)]
+    assert rows(scenario, "two") == [(1, None), (2, None), (3, None)]
+
+
+def test_new_columns_are_accepted_by_the_command(on_mysql: Loads, monkeypatch: pytest.MonkeyPatch) -> None:
+    scenario, options = on_mysql, MirrorOptions(schema_contract="freeze")
+    given = {
+        "SOURCE": scenario.config.source,
+        "NATS_URL": scenario.nats_url,
+        "POSITIONS_PATH": str(scenario.path.with_name("positions.db")),
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(f"BINLOGSYNC_{name}", value)
+    scenario.database.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+    drain(scenario, "t", options)
+    name, progress = f"{scenario.database.name}.t", ["--progress", str(scenario.path), "--client", OPTIONS.client_id]
+    assert main(["accept", f"{scenario.database.name}.other", "0123456789ab", *progress]) == 1
+    scenario.database.execute("ALTER TABLE t ADD a INT")
+    assert main(["accept", name, block(scenario, options).columns_id, *progress]) == 0
+    drain(scenario, "t", options)
     assert verify(scenario, "t").is_equal
 
 
