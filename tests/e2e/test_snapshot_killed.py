@@ -1,4 +1,4 @@
-"""A tail that is killed in a snapshot, beside writers: a mirror from the stream alone, and its rows, equal SELECT."""
+"""A tail that is killed in a snapshot, beside writers: mirrors from the stream alone, and its rows, equal SELECT."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from tests.e2e.snapshot_oracle import check_stream
 from tests.e2e.snapshot_writers import TABLES, SnapshotWriters, create_tables
 from tests.e2e.tailing import TailThread, config_of, mirror, options_of, stream_sink
 from tests.e2e.test_tail_killed import running
+from tests.e2e.whole_table_oracle import HEAP, HEAP_OPERATIONS, check_heap, create_heap, ops_in_order, stages
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -99,3 +100,46 @@ def test_a_snapshot_goes_on_after_kills(
     mirror_all()
     for table in TABLES:
         assert_mirrored(mysql.server, tmp_path / "mirror.db", mysql.name, table.name)
+
+
+def test_a_whole_table_is_published_again_after_a_kill(
+    mysql: FreshDatabase, nats_server: NATSServer, position_store: SQLitePositionStore, tmp_path: Path
+) -> None:
+    source = f"wholekill-{mysql.name.replace('_', '')}"
+    config = config_of(mysql.server, source)
+    create_heap(mysql, 60_000)
+    mysql.execute("CREATE TABLE numbers (id INT PRIMARY KEY, v INT, note VARCHAR(100))")
+    options: dict[str, Any] = {"source": source, "include": [f"{mysql.name}.*"], "flush": "eager", "start": "now"}
+    tail = {"positions": str(tmp_path / "positions.db"), "nats": nats_server.url, "options": options}
+    tail["mysql"] = {name: value for name, value in asdict(config).items() if name != "tls"}
+    requests = NatsSnapshotRequests(NatsOptions(url=nats_server.url), source)
+    id = ""
+
+    def is_among_rows() -> bool:
+        stored = requests.load(id)
+        return stored is not None and stored.status.rows > 0
+
+    with closing(requests), SnapshotWriters(mysql, 3, operations=HEAP_OPERATIONS).running():
+        for number in range(10):
+            with running("tests.e2e.tail_process", {**tail, "owner": f"run {number}"}, tmp_path / "tail.log"):
+                wait_until(lambda: position_store.checkpoints.load(source), 60, "a checkpoint")
+                id = requests.create(new_request([f"{mysql.name}.{HEAP}"])).request.id
+                wait_until(is_among_rows, 60, "rows to be published")
+            if stages(nats_server.url, source, mysql.name)[-1] == ("r", "true"):
+                break  # killed before the last row
+        chosen = TailOptions(**{**options, "include": (f"{mysql.name}.*",)})
+        sinks = [stream_sink(nats_server.url)]
+        with TailThread(
+            config, sinks, position_store, chosen, owner="last", take_over=True, snapshots=requests
+        ) as last:
+            wait_until(lambda: last.error or requests.load(id).status.has_ended, 60, "the end")  # type: ignore[union-attr]
+        stored = requests.load(id)
+    with TailThread(config, [stream_sink(nats_server.url)], position_store, chosen, owner="last") as caught_up:
+        caught_up.catch_up()
+    assert stored is not None
+    assert stored.status.state == "done", stored.status
+    assert ops_in_order(stages(nats_server.url, source, mysql.name)).endswith("trtr")
+    faults = check_heap(config, nats_server.url, mysql.name, mysql.execute)
+    assert not faults.sentences, faults
+    mirror(nats_server.url, source, tmp_path / "mirror.db", (mysql.name, HEAP))
+    assert_mirrored(mysql.server, tmp_path / "mirror.db", mysql.name, HEAP)
