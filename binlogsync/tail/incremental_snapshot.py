@@ -272,7 +272,7 @@ class IncrementalSnapshot:
             if state.ordinal + table.count > LAST_ORDINAL:
                 self._leave_out(table, _NO_NUMBERS)
                 return None
-            self._pace.begin(None)  # the stream waits
+            self._pace.begin_whole()
             counts.begin_whole(state.table, table.count)
             table.begin()
             where = (table.schema, table.server[1], state, reached, table.read_us)

@@ -2,7 +2,7 @@
 
 A change waits at most for the slices of rows that are being stored. A slice has as many rows as the stream stores in a
 few milliseconds, if the tail is eager; otherwise in a small part of the flush interval, because large slices cost less,
-and then two may be on their way.
+and then two may be on their way. While changes wait for all rows of a table, slices are as large as they may be.
 """
 
 from __future__ import annotations
@@ -31,22 +31,29 @@ class SnapshotPace:
     def __init__(self, interval_s: float, *, is_eager: bool) -> None:
         """How the tail flushes."""
         self.rows = _FIRST_ROWS
-        self.bytes = _EAGER_BYTES if is_eager else _BYTES
         self.next_s = 0.0
-        self._slice_s = _EAGER_S if is_eager else max(_EAGER_S, min(_LONGEST_S, interval_s * _INTERVALS))
-        self._in_flight = 1 if is_eager else 2
+        self._own = (_EAGER_S, 1, _EAGER_BYTES)
+        if not is_eager:
+            self._own = (max(_EAGER_S, min(_LONGEST_S, interval_s * _INTERVALS)), 2, _BYTES)
+        self._slice_s, self._in_flight, self.bytes = self._own
         self._rows_per_s: float | None = None
         self._limit = _MOST
         self._sent: deque[float] = deque()
         self._stored_s = 0.0
 
     def begin(self, rows_per_s: float | None) -> None:
-        """A request with this limit begins."""
+        """A request with this limit begins, or goes on after `begin_whole`."""
+        self._slice_s, self._in_flight, self.bytes = self._own
         self._rows_per_s = rows_per_s
         # With a limit, slices of at most a fifth of a second, so that the rate is even.
         self._limit = _MOST if rows_per_s is None else max(1, min(_MOST, int(rows_per_s / 5)))
         self.rows = min(_FIRST_ROWS, self._limit)
         self.next_s = 0.0
+
+    def begin_whole(self) -> None:
+        """Rows follow for which all changes wait: without a limit, and in the largest slices."""
+        self.begin(None)
+        self._slice_s, self._in_flight, self.bytes = _LONGEST_S, 2, _BYTES
 
     def may_publish(self, now_s: float) -> bool:
         """True when a slice may be published now."""

@@ -171,19 +171,51 @@ def test_a_table_that_was_reset_is_published_to_its_end(
     assert faults.published[HEAP] == 1
 
 
+def hold_reads(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """(set when a view is open, set it to let its rows be read)."""
+    read, gate, batches = threading.Event(), threading.Event(), TableSnapshot.batches
+
+    def wait(view: TableSnapshot, *arguments: Any) -> Iterator[ChangeBatch]:
+        read.set()
+        assert gate.wait(120)
+        return batches(view, *arguments)
+
+    monkeypatch.setattr(TableSnapshot, "batches", wait)
+    return read, gate
+
+
+def test_a_tail_can_be_stopped_while_changes_wait(
+    mysql: FreshDatabase, nats_server: NATSServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenario, (read, gate) = scenario_of(mysql, nats_server.url), hold_reads(monkeypatch)
+    holds, is_held = WholeTable.holds, threading.Event()
+
+    def note(*arguments: Any) -> bool:
+        if holds(*arguments):
+            is_held.set()
+            return True
+        return False
+
+    monkeypatch.setattr(WholeTable, "holds", note)
+    with scenario.tail():
+        id = scenario.request(HEAP)
+        assert read.wait(30)
+        mysql.execute(f"INSERT INTO {HEAP} VALUES (1, 'waits')")
+        assert is_held.wait(30)
+    assert not scenario.status(id).has_ended
+    gate.set()
+    with scenario.tail() as tail:
+        assert scenario.wait(id, tail).rows == 201
+        scenario.catch_up(tail)
+    faults = check(scenario)
+    assert not faults.sentences, faults
+
+
 def test_other_tables_flow_until_the_table_changes(
     mysql: FreshDatabase, nats_server: NATSServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the rows are read, a change of another table is published, and one of the table waits for its rows."""
-    scenario, batches = scenario_of(mysql, nats_server.url), TableSnapshot.batches
-    read, gate = threading.Event(), threading.Event()
-
-    def wait(view: TableSnapshot, *arguments: Any) -> Iterator[ChangeBatch]:
-        read.set()
-        assert gate.wait(60)
-        return batches(view, *arguments)
-
-    monkeypatch.setattr(TableSnapshot, "batches", wait)
+    scenario, (read, gate) = scenario_of(mysql, nats_server.url), hold_reads(monkeypatch)
     with scenario.tail() as tail:
         id = scenario.request(HEAP)
         assert read.wait(30)

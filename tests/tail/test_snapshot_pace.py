@@ -42,6 +42,19 @@ def test_slices_take_as_long_as_a_change_may_wait() -> None:
         assert abs(pace.rows - expected) <= 2
 
 
+def test_slices_of_a_whole_table_are_large_and_have_no_limit() -> None:
+    for is_eager in (True, False):
+        pace, now_s = SnapshotPace(0.05, is_eager=is_eager), 0.0
+        pace.begin(10.0)
+        pace.begin_whole()
+        for _ in range(20):
+            now_s = store(pace, now_s, 40_000)
+        assert abs(pace.rows - 10_000) <= 2
+        assert pace.may_publish(now_s)
+        pace.begin(10.0)
+        assert pace.rows == 2
+
+
 def test_a_limit_of_the_rate_is_kept_evenly() -> None:
     pace, now_s, rows = SnapshotPace(3.0, is_eager=False), 1000.0, 0
     pace.begin(500.0)
