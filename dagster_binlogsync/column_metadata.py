@@ -1,6 +1,6 @@
 """Columns of a table as Dagster's column schema, with MySQL's types, keys and comments."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import dagster as dg
 
@@ -14,10 +14,22 @@ def listed_columns(table: ListedTable) -> dg.TableSchema:
     return _build_schema(table.columns)
 
 
-def mirrored_columns(schema: TableSchema, listed: ListedTable | None) -> dg.TableSchema:
-    """The column schema of a mirror, from the schema of its last change, with the comments of the list of tables."""
+_ADDED = {
+    "_op": ListedColumn(
+        "_op", "varchar", comment="Operation of the last change: c, u, d, or r for a row that was read."
+    ),
+    "_commit_ts": ListedColumn("_commit_ts", "timestamp", comment="Commit time of the last change."),
+    "_gtid": ListedColumn("_gtid", "varchar", comment="GTID of the last change."),
+}
+
+
+def mirrored_columns(schema: TableSchema, listed: ListedTable | None, added: Sequence[str] = ()) -> dg.TableSchema:
+    """The column schema of a mirror, from the schema of its last change, with the comments of the list of tables.
+
+    `added` are the columns that the mirror has in addition.
+    """
     comments = {column.name: column.comment for column in listed.columns} if listed is not None else {}
-    return _build_schema(
+    own = [
         ListedColumn(
             column.name,
             column.declaration,
@@ -26,6 +38,10 @@ def mirrored_columns(schema: TableSchema, listed: ListedTable | None) -> dg.Tabl
             comments.get(column.name, ""),
         )
         for column in schema.columns
+    ]
+    deleted = "Commit time of the delete; empty for a live row."
+    return _build_schema(
+        [*own, *(_ADDED.get(name, ListedColumn(name, "timestamp", comment=deleted)) for name in added)]
     )
 
 

@@ -15,7 +15,7 @@ import time
 from argparse import Namespace
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from binlogsync.binlog.known_tables import fold_tables
 from binlogsync.cli.mirror_lines import MirrorLines, Table
@@ -80,6 +80,7 @@ class _MirrorCommand:
     reader: StreamReader
     end: int = 0
     has_listed: bool = False
+    located: dict[tuple[str, str], Table] = field(default_factory=dict)
 
     @classmethod
     def build(cls, settings: Settings, arguments: Namespace) -> _MirrorCommand:
@@ -177,6 +178,7 @@ class _MirrorCommand:
             if not self.filter.captures(*table):
                 continue
             try:
+                self._reserve(table)
                 with self.tables.begin() as transaction:
                     check_client(transaction, ProgressKey(self.client_id, self.source, *table))
             except ConfigError as error:
@@ -186,6 +188,18 @@ class _MirrorCommand:
                 continue
             self.lines.add(table)
             self._add_task(pool, table)
+
+    def _reserve(self, table: Table) -> None:
+        """Raise ConfigError if the patterns of target names give the table the name of another one."""
+        options = self.options.for_table(self.source, *table)
+        if options.location is not None:
+            schema, name = options.location
+            other = self.located.setdefault((schema.lower(), name.lower()), table)
+            if other != table:
+                raise ConfigError(
+                    f"{'.'.join(table)} and {'.'.join(other)} would both become the table {schema}.{name}; write "
+                    "--target-schema and --target-table with {database} and {table}"
+                )
 
     def _add_task(self, pool: WorkerPool, table: Table) -> None:
         target = Mirror(self.tables.another(), *table, self.settings.mysql(self.source), self.options, self.limits)

@@ -85,7 +85,8 @@ class MirrorState:
 
     def spare(self, purpose: str) -> str:
         """Name of a helper table that replaces the mirror's table later."""
-        return spare_name(purpose, self.location[2])
+        own = (self.database, self.table) if self.policies.is_placed else ()  # another mirror may want the location
+        return spare_name(purpose, "\0".join((self.location[2], *own)))
 
 
 @dataclass(frozen=True, slots=True)

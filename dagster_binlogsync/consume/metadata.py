@@ -137,13 +137,14 @@ def column_metadata(warehouse: Warehouse, consumer: ConsumerSpec) -> dict[str, d
     """
     try:
         with warehouse.file().begin() as transaction:
-            schema = transaction.load_mirror(*consumer.table).schema
+            state = transaction.load_mirror(*consumer.table)
     except ConsumeError:
         return {}
-    if schema is None:
+    if state.schema is None:
         return {}
+    columns = mirrored_columns(state.schema, consumer.listed, state.added_columns)
     return {
-        "dagster/column_schema": dg.TableSchemaMetadataValue(mirrored_columns(schema, consumer.listed)),
+        "dagster/column_schema": dg.TableSchemaMetadataValue(columns),
         "dagster/uri": dg.MetadataValue.text(Path(warehouse.path).absolute().as_uri()),
     }
 

@@ -172,6 +172,21 @@ def test_a_blocked_table_does_not_stop_the_others(scenario: MirrorScenario) -> N
     assert scenario.is_equal("one", "two")
 
 
+def test_mirrors_have_the_names_and_columns_of_the_options(scenario: MirrorScenario) -> None:
+    options = ("--target-schema", "raw_{source}", "--metadata", "_op", "--on-drop", "keep", "--until-caught-up")
+    done = scenario.deployment.run(*scenario.arguments, *options, "--target-table", "all")
+    assert done.returncode == 1
+    assert f"would both become the table raw_{scenario.deployment.source}.all; write --target-schema" in done.stderr
+    scenario.path.unlink()
+    done = scenario.deployment.run(*scenario.arguments, *options, "--target-table", "{database}_{table}")
+    assert done.returncode == 0, done.stderr
+    path = quote(f"raw_{scenario.deployment.source}", f"{scenario.database}_one")
+    assert query(scenario.path, f"SELECT v, _op FROM {path} WHERE id = 1") == [("before the tail", "r")]
+    done = scenario.deployment.run(*scenario.arguments, "--until-caught-up", "--metadata", "_op")
+    assert done.returncode == 1
+    assert "target_schema and target_table named it, and they are not set now" in done.stderr
+
+
 def test_options(scenario: MirrorScenario) -> None:
     options = ("--together", "--history", "--deleted-at", "gone_at", "--exclude", "*.th*")
     scenario.mysql.execute("CREATE TABLE three (id INT PRIMARY KEY)")

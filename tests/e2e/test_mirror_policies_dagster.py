@@ -14,11 +14,15 @@ def checks_of(done: dg.ExecuteInProcessResult) -> dict[str, Any]:
 
 
 def test_frozen_columns_fail_the_check_until_they_are_accepted(project: DagsterProject) -> None:
-    orders = mirror(f"{project.source}.orders", schema_contract="freeze", target_schema="raw_{source}")
+    orders = mirror(f"{project.source}.orders", schema_contract="freeze", target_schema="raw_{source}", metadata="_op")
     built = project.definitions(orders)
     project.mysql.execute("INSERT INTO orders (id) VALUES (1)")
     assert project.tail(built).success
-    assert project.consume(built, orders).success
+    done = project.consume(built, orders)
+    assert done.success
+    [materialized] = done.get_asset_materialization_events()
+    columns = materialized.materialization.metadata["dagster/column_schema"].value.columns  # type: ignore[union-attr]
+    assert [column.name for column in columns] == ["id", "customer", "total", "at", "_op"]
     project.mysql.execute("ALTER TABLE orders ADD note VARCHAR(9)")
     project.mysql.execute("INSERT INTO orders (id, note) VALUES (2, 'x')")
     assert project.tail(built).success
