@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tests.cli_deployment import TIMEOUT_S
 from tests.databases import FreshDatabase
 from tests.duck import mirror_rows, query
 from tests.e2e.oracle import envelopes
-from tests.e2e.test_snapshot_consumers import ROWS, TABLES, HandledRows, SnapshotDeployment, handle, handlers
+from tests.e2e.test_snapshot_consumers import QUICK, ROWS, TABLES, HandledRows, SnapshotDeployment, handle, handlers
 from tests.nats_commands import ask, delete_stream
 from tests.waiting import wait_until
 
@@ -117,3 +118,29 @@ def test_a_consumer_that_is_running_gets_the_rows_at_once(deployment: SnapshotDe
     handle(deployment, kept, client_id="app")  # its durables read one subject again
     configs = ask(deployment.nats.url, lambda js: js.consumers_info(deployment.stream))
     assert {len(each.config.filter_subjects or ()) for each in configs} == {0}
+
+
+def test_a_table_without_a_key_is_reset_for_one_consumer(deployment: SnapshotDeployment) -> None:
+    name, mysql = deployment.mysql.name, deployment.mysql
+    files = {client: deployment.folder / f"{client}.duckdb" for client in ("one", "other")}
+    mysql.execute("CREATE TABLE heap (a INT, b VARCHAR(10))")
+    mysql.execute("INSERT INTO heap VALUES (1, 'x'), (1, 'x'), (2, NULL)")
+    deployment.settings["START"] = deployment.binlog_end()
+
+    def mirror_heap() -> None:
+        for client, file in files.items():
+            deployment.consume("heap", Mirror(file, name, "heap"), replace(QUICK, client_id=client))
+
+    with deployment.running("tail") as tail:
+        tail.wait_for_message("waiting for changes")
+        mirror_heap()
+        for number in range(2):
+            mysql.execute("INSERT INTO heap VALUES (3, 'new')")
+            done = deployment.run("snapshot", f"{name}.heap", "--consumer", "one")
+            assert done.returncode == 0, done.stderr
+            mirror_heap()
+            assert mirror_rows(files["one"], name, "heap") == deployment.rows("heap")
+            assert mirror_rows(files["other"], name, "heap") == [(3, "new")] * (number + 1)
+        tail.interrupt()
+    assert {each["op"] for each in envelopes(deployment.nats.url, deployment.source)} == {"c"}
+    assert len(envelopes(deployment.nats.url, deployment.source, "one")) == 2 + 2 + 4 + 5
