@@ -134,8 +134,7 @@ class _BatchApplier:
         has_history = self._options.history
         if self._has_published:
             at = change_position(parts[0], 0)
-            self._transaction.apply_published(state, parts, at, has_history=has_history)
-            self._set_state(self._transaction.load_mirror(schema.database, schema.table))
+            self._set_state(self._transaction.apply_published(state, parts, at, has_history=has_history))
             return
         checks_key = bool(state.policies.key) and state.policies.repeats_until is None
         self._transaction.apply_rows(state, parts, checks_key=checks_key)

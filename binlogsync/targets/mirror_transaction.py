@@ -108,9 +108,9 @@ class MirrorTransaction(Protocol):
     @abstractmethod
     def apply_published(
         self, state: MirrorState, batches: Sequence[ChangeBatch], at: ChangePosition, *, has_history: bool
-    ) -> None:
+    ) -> MirrorState:
         """Insert rows that a snapshot has published (op "r"), all of the schema of the table; one that the table has
-        changes nothing, and one with the key of another replaces it.
+        changes nothing, and one with the key of another replaces it. Returns the updated state.
 
         With `has_history` the versions of the rows that were inserted or replaced begin at that position. A table
         without a primary key has no equal rows at the source.

@@ -105,20 +105,22 @@ def open_versions(connection: duckdb.DuckDBPyConnection, state: MirrorState, at:
 
 def replace_versions(
     connection: duckdb.DuckDBPyConnection, state: MirrorState, at: ChangePosition, ended: str, begun: str
-) -> None:
-    """End the current versions for which `ended` is true, and start one for each row of `begun`.
+) -> MirrorState:
+    """End the current versions for which `ended` is true, and start one for each row of `begun`; returns the new state.
 
     Both are SQL: a condition on the history table, and what follows FROM in a query of rows with the mirror's columns.
     """
-    assert state.schema is not None
-    _, table = ensure_history(connection, state, state.schema)
+    schema = state.schema
+    assert schema is not None
+    state, table = ensure_history(connection, state, schema)
     ends = ", ".join(f"{column} = {value}" for column, value in zip(_TO, _values(at), strict=True))
     connection.execute(f"UPDATE {table} SET {ends} WHERE valid_to IS NULL AND {ended}")
-    columns = [quote(column.name) for column in state.schema.columns]
-    names = [quote(history_column(column.name)) for column in state.schema.columns]
+    columns = [quote(column.name) for column in schema.columns]
+    names = [quote(history_column(column.name)) for column in schema.columns]
     connection.execute(
         f"INSERT INTO {table} ({', '.join([*names, *_FROM])}) SELECT {', '.join([*columns, *_values(at)])} FROM {begun}"
     )
+    return state
 
 
 def ensure_history(

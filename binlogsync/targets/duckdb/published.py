@@ -30,8 +30,11 @@ def apply_published(
     at: ChangePosition,
     *,
     has_history: bool,
-) -> None:
-    """Insert or replace the rows that the mirror's table does not have; new versions of its history begin at `at`."""
+) -> MirrorState:
+    """Insert or replace the rows that the mirror's table does not have; new versions of its history begin at `at`.
+
+    Returns the updated state.
+    """
     schema = batches[0].schema
     connection.execute(f"CREATE OR REPLACE TEMP TABLE {_READ} ({column_list(schema)})")
     for batch in batches:
@@ -44,7 +47,7 @@ def apply_published(
         f"ANTI JOIN (FROM {state.target} WHERE {state.live_condition}) AS t ON {_is_same(schema)}"
     )
     if not (first_row(connection, f"SELECT count(*) FROM {_NEW}") or (0,))[0]:
-        return
+        return state
     if key:
         same = " AND ".join(f"t.{name} = n.{name}" for name in map(quote, schema.primary_key))
         connection.execute(f"DELETE FROM {state.target} AS t USING {_NEW} AS n WHERE {same}")
@@ -52,8 +55,9 @@ def apply_published(
     columns = [quote(column.name) for column in schema.columns]
     names, values = [*columns, *map(quote, metadata)], [*columns, *constant_metadata(metadata, "r", at.ts_us)]
     connection.execute(f"INSERT INTO {state.target} ({', '.join(names)}) SELECT {', '.join(values)} FROM {_NEW}")
-    if has_history:
-        replace_versions(connection, state, at, _has_new_key(schema) if key else "false", _NEW)
+    if not has_history:
+        return state
+    return replace_versions(connection, state, at, _has_new_key(schema) if key else "false", _NEW)
 
 
 def _is_same(schema: TableSchema) -> str:

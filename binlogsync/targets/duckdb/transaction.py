@@ -149,8 +149,8 @@ class DuckTransaction(TableTransaction):
 
     def apply_published(
         self, state: MirrorState, batches: Sequence[ChangeBatch], at: ChangePosition, *, has_history: bool
-    ) -> None:
-        published.apply_published(self._connection, state, batches, at, has_history=has_history)
+    ) -> MirrorState:
+        return published.apply_published(self._connection, state, batches, at, has_history=has_history)
 
     def record_versions(self, state: MirrorState, batches: Sequence[ChangeBatch]) -> MirrorState:
         return history.record_versions(self._connection, state, row_images.row_images(batches))
