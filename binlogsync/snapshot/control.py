@@ -91,7 +91,7 @@ def _update(requests: SnapshotRequests, id: str, change: Callable[[SnapshotStatu
         changed = change(stored.status)
         if changed == stored.status:
             return stored
-        updated = requests.update(id, stored.revision, changed)
+        updated = requests.update(stored, changed)
         if updated is not None:
             return updated
     raise StoreError(f"snapshot {id} was changed {_TRIES} times by other processes meanwhile; try again")

@@ -153,12 +153,12 @@ class SnapshotRequests(Protocol):
 
     @abstractmethod
     def update(
-        self, id: str, revision: int, status: SnapshotStatus, request: SnapshotRequest | None = None
+        self, before: StoredSnapshot, status: SnapshotStatus, request: SnapshotRequest | None = None
     ) -> StoredSnapshot | None:
         """Replace the status, and the request if one is given (the tail adds its tables and first ordinal).
 
-        Returns what is stored now; None, and stores nothing, when the revision is no longer the current one: load it
-        and decide again. Raises StoreError when there is no request with that id.
+        Returns what is stored now; None, and stores nothing, when that is no longer `before`: load it and decide again.
+        Raises StoreError when there is no request with that id.
         """
 
     def close(self) -> None:

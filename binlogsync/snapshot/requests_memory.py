@@ -44,9 +44,10 @@ class MemorySnapshotRequests(SnapshotRequests):
             return self._stored.get(id)
 
     def update(
-        self, id: str, revision: int, status: SnapshotStatus, request: SnapshotRequest | None = None
+        self, before: StoredSnapshot, status: SnapshotStatus, request: SnapshotRequest | None = None
     ) -> StoredSnapshot | None:
         """See SnapshotRequests."""
+        id, revision = before.request.id, before.revision
         with self._lock:
             stored = self._stored.get(id)
             if stored is None:

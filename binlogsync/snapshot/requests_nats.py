@@ -66,18 +66,11 @@ class NatsSnapshotRequests(SnapshotRequests):
         return None if found is None else from_json(*found)
 
     def update(
-        self, id: str, revision: int, status: SnapshotStatus, request: SnapshotRequest | None = None
+        self, before: StoredSnapshot, status: SnapshotStatus, request: SnapshotRequest | None = None
     ) -> StoredSnapshot | None:
         """See SnapshotRequests."""
-        if request is None:
-            stored = self.load(id)
-            if stored is None:
-                raise StoreError(f"there is no snapshot request {id}; it was deleted")
-            if stored.revision != revision:
-                return None
-            request = stored.request
-        new = request
-        changed = self._bucket.call(lambda bucket: bucket.put(id, to_json(new, status), revision))
+        id, new = before.request.id, request or before.request
+        changed = self._bucket.call(lambda bucket: bucket.put(id, to_json(new, status), before.revision))
         if changed is None and self.load(id) is None:
             raise StoreError(f"there is no snapshot request {id}; it was deleted")
         return None if changed is None else StoredSnapshot(new, status, changed)

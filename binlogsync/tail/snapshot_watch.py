@@ -181,7 +181,7 @@ class SnapshotWatch:
             ended_us=now_us if is_over or was_over else 0,
         )
         try:
-            return self._requests.update(report.id, record.revision, status) is not None
+            return self._requests.update(record, status) is not None
         except StoreError:
             if self._requests.load(report.id) is None:
                 return True  # it was deleted
@@ -195,7 +195,7 @@ class SnapshotWatch:
             if status.state == "cancelled" and not status.ended_us and not is_own:
                 tables = cancelled_tables(status.tables)
                 ended = replace(status, tables=tables, updated_us=now_us, ended_us=now_us)
-                self._requests.update(each.request.id, each.revision, ended)
+                self._requests.update(each, ended)
 
     def _choose(self, stored: Sequence[StoredSnapshot]) -> CurrentSnapshot | None:
         """The request that was begun, else the oldest that may begin."""
@@ -222,7 +222,7 @@ class SnapshotWatch:
             error = str(refused)
         if error:
             status = replace(stored.status, state="failed", error=error, updated_us=now_us, ended_us=now_us)
-            self._requests.update(request.id, stored.revision, status)
+            self._requests.update(stored, status)
             log.warning("%s: snapshot %s: %s", self._source, request.id, error)
             return None
         status = replace(
@@ -231,7 +231,7 @@ class SnapshotWatch:
         begun = replace(request, tables=tables, first_ordinal=ordinal)
         names = ", ".join(".".join(table) for table in tables)
         log.info("%s: snapshot %s of %s begins", self._source, request.id, names)
-        return self._requests.update(request.id, stored.revision, status, begun)
+        return self._requests.update(stored, status, begun)
 
     def _choose_tables(self, request: SnapshotRequest) -> Sequence[tuple[str, str]]:
         """The tables of a request. Raises ConfigError if its consumer cannot get rows of them."""

@@ -141,7 +141,7 @@ def test_an_update_is_repeated_while_the_tail_updates_too(run: Run, requests: Sn
     def count() -> None:
         while not stop.is_set():
             [now] = requests.list()
-            requests.update(now.request.id, now.revision, replace(now.status, updated_us=now.status.updated_us + 1))
+            requests.update(now, replace(now.status, updated_us=now.status.updated_us + 1))
             stop.wait(0.02)
 
     tail = threading.Thread(target=count)

@@ -93,7 +93,7 @@ class Snapshots:
             stored = self.requests.load(id)
             assert stored is not None
             status = replace(stored.status, state=state)
-            if self.requests.update(id, stored.revision, status) is not None:
+            if self.requests.update(stored, status) is not None:
                 return
 
     def wait(self, id: str, tail: TailThread, timeout_s: float = 60.0) -> SnapshotStatus:

@@ -14,6 +14,7 @@ from binlogsync.snapshot.requests import (
     SnapshotRequest,
     SnapshotRequests,
     SnapshotStatus,
+    StoredSnapshot,
     TableStatus,
     new_request,
 )
@@ -43,7 +44,7 @@ class SnapshotRequestsContract:
         assert requests.list() == []
         assert requests.load("a1B2") is None
         with pytest.raises(StoreError, match="no snapshot request a1B2"):
-            requests.update("a1B2", 1, SnapshotStatus())
+            requests.update(StoredSnapshot(FULL, SnapshotStatus(), 1), SnapshotStatus())
 
     def test_a_request_is_kept_equal_and_waits(self, open_requests: OpenRequests, requests: SnapshotRequests) -> None:
         made = requests.create(FULL)
@@ -58,11 +59,11 @@ class SnapshotRequestsContract:
         begun = replace(FULL, tables=(("shop", "a"), ("my.db", "t,1")), first_ordinal=4_000_000_000)
         tables = (TableStatus(state="running", rows=3, estimate=10), TableStatus(state="failed", error="no key"))
         status = SnapshotStatus(state="running", error="x", tables=tables, began_us=1, updated_us=2, ended_us=3)
-        changed = requests.update(FULL.id, made.revision, status, begun)
+        changed = requests.update(made, status, begun)
         assert changed is not None
         assert (changed.request, changed.status) == (begun, status)
         assert open_requests().load(FULL.id) == changed
-        later = open_requests().update(FULL.id, changed.revision, replace(status, state="done"))
+        later = open_requests().update(changed, replace(status, state="done"))
         assert later is not None
         assert later.request == begun
         assert requests.list() == [later]
@@ -71,9 +72,9 @@ class SnapshotRequestsContract:
         self, open_requests: OpenRequests, requests: SnapshotRequests
     ) -> None:
         made = requests.create(FULL)
-        paused = open_requests().update(FULL.id, made.revision, SnapshotStatus(state="paused"))
-        assert requests.update(FULL.id, made.revision, SnapshotStatus(state="running")) is None
-        assert requests.update(FULL.id, made.revision, SnapshotStatus(state="running"), FULL) is None
+        paused = open_requests().update(made, SnapshotStatus(state="paused"))
+        assert requests.update(made, SnapshotStatus(state="running")) is None
+        assert requests.update(made, SnapshotStatus(state="running"), FULL) is None
         assert requests.load(FULL.id) == paused
 
     def test_requests_come_in_the_order_of_their_creation(
@@ -91,5 +92,5 @@ class SnapshotRequestsContract:
         ended = []
         for number in range(53):
             made = requests.create(replace(new_request(["shop.t"]), created_us=number + 1))
-            ended.append(requests.update(made.request.id, made.revision, SnapshotStatus(state="done")))
+            ended.append(requests.update(made, SnapshotStatus(state="done")))
         assert list(requests.list()) == [waiting, *ended[2:]]

@@ -38,6 +38,6 @@ def carry_out(requests: SnapshotRequests, states: list[SnapshotState], error: st
         status = SnapshotStatus(
             state=state, error=error, tables=tables, began_us=1, updated_us=1 + 1_000_000 * number, ended_us=9 * ends
         )
-        updated = requests.update(request.id, stored.revision, status, request)
+        updated = requests.update(stored, status, request)
         assert updated is not None
         stored = updated

@@ -40,7 +40,7 @@ def test_a_tail_that_starts_again_before_it_began_requests_none_twice() -> None:
 
     assert [start(), start()] == [1, 1]
     [stored] = requests.list()
-    requests.update(stored.request.id, stored.revision, replace(stored.status, state="running", began_us=1))
+    requests.update(stored, replace(stored.status, state="running", began_us=1))
     assert [start(), start()] == [2, 2]
     for each in requests.list():
         cancel(requests, each.request.id)

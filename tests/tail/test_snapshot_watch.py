@@ -71,7 +71,7 @@ def cancelled(requests: MemorySnapshotRequests) -> str:
     id = requests.create(new_request(["shop.*"])).request.id
     stored = requests.load(id)
     assert stored is not None
-    requests.update(id, stored.revision, replace(stored.status, state="running", tables=TABLES, began_us=1))
+    requests.update(stored, replace(stored.status, state="running", tables=TABLES, began_us=1))
     cancel(requests, id)
     return id
 
