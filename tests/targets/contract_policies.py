@@ -15,6 +15,7 @@ from binlogsync.targets import TableStore, TableTransaction
 from binlogsync.targets.mirror_options import MirrorOptions
 from binlogsync.targets.mirror_state import ChangePosition, MirrorState
 from tests.duck import SERVER_UUID, Change, make_batch
+from tests.published_rows import PublishedAt, publish_rows
 from tests.targets.contract_mirrors import SCHEMA, SOFT, ReadTable, inserts, row
 
 LOOSE = replace(SCHEMA, primary_key=())
@@ -208,6 +209,26 @@ class PolicyContract:
                 assert apply(transaction, [make_batch(LOOSE, changes[5:], 20)], options) is None
             live = [each for each in read("shop", "things") if each.get("gone") is None]
             assert [(each["id"], each["a"]) for each in live] == [(1, "after")]
+
+    @pytest.mark.parametrize("history", [False, True])
+    def test_rows_of_a_whole_table_have_a_key_each(self, store: TableStore, read: ReadTable, history: bool) -> None:
+        options = MirrorOptions(key=("id",), history=history)
+
+        def publish(first: int, *rows: Any) -> Any:
+            stages = ["first", *["true"] * (len(rows) - 1), "last"]
+            return publish_rows(LOOSE, [None, *rows], PublishedAt("s1", first, 9000), stages=stages)
+
+        with store.begin() as transaction:
+            assert apply(transaction, [make_batch(LOOSE, [("c", None, row(1))])], options) is None
+        for first in (10, 20):  # the second one after a crash of the tail
+            self.apply_in(store, publish(first, row(1, a="y"), row(2)), options)
+        assert sorted((each["id"], each["a"]) for each in read("shop", "things")) == [(1, "y"), (2, "x")]
+        parts = publish(30, row(3), row(4), row(3))
+        with pytest.raises(ConsumeError, match="id = 3 is that of"):
+            self.apply_in(store, parts, options)
+        self.apply_in(store, parts.slice(0, 3), options)
+        with pytest.raises(ConsumeError, match="id = 3 is that of"):
+            self.apply_in(store, parts.slice(3, 4), options)
 
     @pytest.mark.parametrize(
         ("rows", "what"),

@@ -17,7 +17,7 @@ from binlogsync.errors import MirrorKeyError
 from binlogsync.schema import TableSchema
 from binlogsync.targets.duckdb.file import first_row, quote
 from binlogsync.targets.duckdb.last_images import find_codes, select_before
-from binlogsync.targets.duckdb.row_images import VIEW, RowImages, positional_names, rows_as_view, stack
+from binlogsync.targets.duckdb.row_images import VIEW, Mask, RowImages, positional_names, rows_as_view, stack
 from binlogsync.targets.mirror_state import MirrorState
 
 
@@ -44,15 +44,15 @@ def check_changes(
     """Raise MirrorKeyError if one of the changes, all of the schema, gives a row a key that another row has then."""
     key = schema.primary_key
     _check_values(key, schema, parts)
-    if all(part.mask("r").all() for part in parts):
+    if all(part.mask("r").all() and not _new_rows(part).any() for part in parts):
         _check_published(connection, schema, parts)
         return
     chunks, steps, begins = list[list[pa.Array]](), list[np.ndarray](), list[np.ndarray]()
     first = 0
     for part in parts:
         before = select_before(key, part)
-        # An update that keeps the key has no step here, and a row that a snapshot has published may be there already.
-        after = part.mask("c") | (before & part.mask("u"))
+        # An update that keeps the key has no step here; a row that a snapshot has merged may be there already.
+        after = _new_rows(part) | (before & part.mask("u"))
         for image, mask, odd in (("before", before, 0), ("after", after, 1)):
             at = np.flatnonzero(mask)
             if len(at):
@@ -72,6 +72,16 @@ def check_changes(
         row = keys.slice(int(order[again[0] + 1]), 1)
         raise _violation(schema, [str(column[0].as_py()) for column in row.columns], "is that of two rows")
     _check_absent(connection, state, schema, keys.take(pa.array(order[is_first & is_begin])))
+
+
+def _new_rows(part: RowImages) -> Mask:
+    """True for rows that are inserted, or that a snapshot has published after a reset of the table."""
+    mask, published, merged = part.mask("c"), part.batch.published_rows(), part.batch.merged_rows()
+    if published is None:
+        return mask
+    new = published if merged is None else pc.and_not(published, merged)
+    found: Mask = mask | new.to_numpy(zero_copy_only=False)
+    return found
 
 
 def _check_published(connection: duckdb.DuckDBPyConnection, schema: TableSchema, parts: Sequence[RowImages]) -> None:
