@@ -175,15 +175,14 @@ def build_source_sensors(
     sensors = build_tail_sensors(source, keys, running=running)
     tables, patterns = consumers.of(source), consumers.patterns_of(source)
     if tables and continuous is not None:
-        sensors.append(build_continuous_sensor(source, running=running, positions_key=keys.positions))
+        sensors.append(build_continuous_sensor(source, running=running, keys=keys))
     elif tables:
         sensors.append(
             build_backlog_sensor(
                 source,
                 tables,
                 running=running,
-                stream_key=keys.jetstream,
-                warehouse_key=keys.warehouse,
+                keys=keys,
                 code=consumers.code,
                 uncaptured=find_uncaptured(tables, options),
             )

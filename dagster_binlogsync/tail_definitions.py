@@ -76,8 +76,8 @@ def build_tail_parts(source: str, tables: Sequence[TableAsset], options: TailCon
 def build_tail_sensors(source: str, keys: ResourceKeys, *, running: bool) -> list[dg.SensorDefinition]:
     """The sensors that keep the tail alive and register bookmarks as partitions."""
     return [
-        build_tail_sensor(source, running=running, positions_key=keys.positions),
-        build_bookmark_sensor(source, running=running, positions_key=keys.positions),
+        build_tail_sensor(source, running=running, keys=keys),
+        build_bookmark_sensor(source, running=running, keys=keys),
     ]
 
 

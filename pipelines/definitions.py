@@ -9,18 +9,13 @@ import dagster as dg
 
 from binlogsync.modules import import_within
 from binlogsync.settings import Settings
-from dagster_binlogsync.consume.config import ContinuousConfig
 from dagster_binlogsync.definitions import build_definitions
 from dagster_binlogsync.discovery import ConsumerDefinitions, find_definitions
 from dagster_binlogsync.operations.maintenance import build_prune_schedule, prune_job
-from dagster_binlogsync.options import build_continuous_config, build_tail_config
+from dagster_binlogsync.options import build_tail_config
 from dagster_binlogsync.tail.job import TailConfig
 from resources.connections import configured_resources, resource_keys
-from sensors.backlog import build_backlog_sensors
-from sensors.bookmarks import build_bookmark_sensors
-from sensors.continuous import build_continuous_sensors
-from sensors.tables import build_tables_sensors
-from sensors.tail import build_tail_sensors
+from sensors.sources import build_sensors
 
 
 def build_deployment(
@@ -30,44 +25,20 @@ def build_deployment(
 
     Raises ConfigError for a consumer of a source that is not in the settings.
     """
-    continuous = build_continuous_config(settings)
     built = build_definitions(
         settings,
         consumers,
         tail=options,
-        continuous=continuous,
         running=running,
         keys=resource_keys(settings.sources()),
         resources=configured_resources(settings),
-        sensors=build_sensors(settings, consumers, options, continuous, running=running),
+        sensors=build_sensors(settings, consumers, options, running=running),
     )
     # A library leaves these to the project. Runs of one step start faster without a process per step.
     own = dg.Definitions(
         jobs=[prune_job], schedules=[build_prune_schedule(running=running)], executor=dg.in_process_executor
     )
     return dg.Definitions.merge(built, own)
-
-
-def build_sensors(
-    settings: Settings,
-    consumers: ConsumerDefinitions,
-    options: TailConfig,
-    continuous: ContinuousConfig | None,
-    *,
-    running: bool,
-) -> list[dg.SensorDefinition]:
-    """All sensors of this deployment."""
-    sources = settings.sources()
-    return [
-        *build_tail_sensors(sources, running=running),
-        *(
-            build_backlog_sensors(sources, consumers, options, running=running)
-            if continuous is None
-            else build_continuous_sensors(sources, consumers, running=running)
-        ),
-        *build_bookmark_sensors(sources, running=running),
-        *build_tables_sensors(sources, consumers, options, running=running),
-    ]
 
 
 _SETTINGS = Settings.read()

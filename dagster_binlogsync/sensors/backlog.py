@@ -22,6 +22,7 @@ from binlogsync.waiting import backoff_s
 from dagster_binlogsync.consume.run_coordination import request_end
 from dagster_binlogsync.consume.stored_progress import StoredProgress
 from dagster_binlogsync.keys import consume_job_name
+from dagster_binlogsync.resource_keys import ResourceKeys
 from dagster_binlogsync.resources.jetstream import JetStream
 from dagster_binlogsync.resources.warehouse import Warehouse
 from dagster_binlogsync.run_assets import find_run_assets
@@ -77,8 +78,7 @@ def build_backlog_sensor(
     running: bool = False,
     interval_s: int = 10,
     rules: RetryRules | None = None,
-    stream_key: str = "jetstream",
-    warehouse_key: str = "warehouse",
+    keys: ResourceKeys | None = None,
     code: str = "",
     uncaptured: Collection[dg.AssetKey] = (),
 ) -> dg.SensorDefinition:
@@ -88,7 +88,7 @@ def build_backlog_sensor(
     version that started before these definitions were loaded are requested to end, and the next run has the new code.
     No run is requested to load a mirror of `uncaptured`, whose tables the tail does not capture.
     """
-    loaded_at = time.time()
+    keys, loaded_at = keys or ResourceKeys(), time.time()
     name, tables = consume_job_name(source), [watch_table(table) for table in consumers]
     stored = StoredProgress()
 
@@ -99,13 +99,14 @@ def build_backlog_sensor(
         default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
         description=f"Starts consumers for the tables of {source} that have unconsumed changes in JetStream, and loads "
         "mirrors that have no table yet.",
-        required_resource_keys={stream_key, warehouse_key},
+        required_resource_keys=keys.require(("jetstream", "warehouse")),
     )
     def _consume(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        stream: JetStream = getattr(context.resources, stream_key)
-        warehouse: Warehouse = getattr(context.resources, warehouse_key)
+        resources = keys.find(context)
+        stream: JetStream = resources.jetstream
+        warehouse: Warehouse = resources.warehouse
         stop_outdated_runs(context.instance, [table.key for table in tables], code, loaded_at)
-        request_end(context.instance, {CONTINUOUS_TAG: source}, "BINLOGSYNC_CONSUME is no longer continuous")
+        request_end(context.instance, {CONTINUOUS_TAG: source}, "the setting `consume` is no longer continuous")
         busy = find_active_assets(context.instance, name, tables)
         free = [table for table in tables if table.key not in busy]
         if free:

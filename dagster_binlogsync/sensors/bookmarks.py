@@ -11,6 +11,7 @@ import dagster as dg
 
 from binlogsync.bookmarks import Bookmark
 from dagster_binlogsync.partitions import bookmark_partitions
+from dagster_binlogsync.resource_keys import ResourceKeys
 from dagster_binlogsync.resources.positions import Positions
 
 _KEY = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{3}Z_")
@@ -18,10 +19,10 @@ SHOWN = 5
 
 
 def build_bookmark_sensor(
-    source: str, *, running: bool = False, interval_s: int = 15, positions_key: str = "positions"
+    source: str, *, running: bool = False, interval_s: int = 15, keys: ResourceKeys | None = None
 ) -> dg.SensorDefinition:
     """The sensor `bookmarks_<source>`. `running` is its default status."""
-    partitions = bookmark_partitions(source)
+    partitions, keys = bookmark_partitions(source), keys or ResourceKeys()
     assert partitions.name is not None
 
     @dg.sensor(
@@ -29,10 +30,10 @@ def build_bookmark_sensor(
         minimum_interval_seconds=interval_s,
         default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
         description=f"Registers the bookmarks of {source} as partitions of its replay assets; removes deleted ones.",
-        required_resource_keys={positions_key},
+        required_resource_keys=keys.require(("positions",)),
     )
     def _register(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        positions: Positions = getattr(context.resources, positions_key)
+        positions: Positions = keys.find(context).positions
         with positions.store() as store:
             bookmarks = store.bookmarks.load(source)
         known = context.instance.get_dynamic_partitions(str(partitions.name))

@@ -15,11 +15,12 @@ import dagster as dg
 from binlogsync.tail.supervision import SupervisionRules, decide_action
 from dagster_binlogsync.consume.run_coordination import find_continuous_run, request_end
 from dagster_binlogsync.keys import consume_job_name, consumers_lease, continuous_job_name, continuous_sensor_name
+from dagster_binlogsync.resource_keys import ResourceKeys
 from dagster_binlogsync.sensors.tail import apply_decision, gather_evidence
 from dagster_binlogsync.tags import CONTINUOUS_TAG, END_TAG, LOAD_TAG
 
 RELOADED = "the definitions were reloaded"
-NOT_CONTINUOUS = "BINLOGSYNC_CONSUME is continuous now"
+NOT_CONTINUOUS = "the setting `consume` is continuous now"
 
 
 def build_continuous_sensor(
@@ -28,7 +29,7 @@ def build_continuous_sensor(
     running: bool = False,
     interval_s: int = 10,
     rules: SupervisionRules | None = None,
-    positions_key: str = "positions",
+    keys: ResourceKeys | None = None,
     clock: Callable[[], float] = time.time,
 ) -> dg.SensorDefinition:
     """The sensor `keep_<source>_consumed` of the job `consume_<source>_continuously`. `running` is its default status.
@@ -36,7 +37,7 @@ def build_continuous_sensor(
     Each call makes another load id: runs of former sensors that started before it are requested to end.
     """
     load, loaded_at = uuid.uuid4().hex[:12], clock()
-    rules = rules or SupervisionRules()
+    rules, keys = rules or SupervisionRules(), keys or ResourceKeys()
 
     @dg.sensor(
         name=continuous_sensor_name(source),
@@ -47,7 +48,7 @@ def build_continuous_sensor(
             f"Keeps one run alive that keeps the consumers of {source} live. To stop it, terminate its run; to restart "
             "it, switch this sensor off and on."
         ),
-        required_resource_keys={positions_key},
+        required_resource_keys=keys.require(("positions",)),
     )
     def _keep(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         instance = context.instance
@@ -56,7 +57,7 @@ def build_continuous_sensor(
         evidence = gather_evidence(
             instance,
             source,
-            getattr(context.resources, positions_key),
+            keys.find(context).positions,
             context.last_sensor_start_time,
             tags={CONTINUOUS_TAG: source},
             lease_name=consumers_lease(source),

@@ -15,6 +15,7 @@ from binlogsync.escaping import markdown
 from binlogsync.stores import Lease
 from binlogsync.tail.supervision import Decision, RunState, SupervisionRules, TailObservation, TailRun, decide_action
 from dagster_binlogsync.keys import tail_alive_key, tail_job_name, tail_sensor_name
+from dagster_binlogsync.resource_keys import ResourceKeys
 from dagster_binlogsync.resources.positions import Positions
 from dagster_binlogsync.tags import SOURCE_TAG, WHY_TAG
 
@@ -39,14 +40,14 @@ def build_tail_sensor(
     running: bool = False,
     interval_s: int = 10,
     rules: SupervisionRules | None = None,
-    positions_key: str = "positions",
+    keys: ResourceKeys | None = None,
 ) -> dg.SensorDefinition:
     """The sensor `keep_<source>_tailed`. `running` is its default status.
 
     It requests runs of the job `tail_<source>`, and evaluates the check `tail_alive` when the tail is found dead, and
     when it is alive again.
     """
-    rules, check = rules or SupervisionRules(), tail_alive_key(source)
+    rules, keys, check = rules or SupervisionRules(), keys or ResourceKeys(), tail_alive_key(source)
 
     @dg.sensor(
         name=tail_sensor_name(source),
@@ -57,11 +58,11 @@ def build_tail_sensor(
             f"Keeps exactly one tail of {source} alive. To stop it, terminate its run; to restart it, switch this "
             "sensor off and on."
         ),
-        required_resource_keys={positions_key},
+        required_resource_keys=keys.require(("positions",)),
     )
     def _keep(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         evidence = gather_evidence(
-            context.instance, source, getattr(context.resources, positions_key), context.last_sensor_start_time
+            context.instance, source, keys.find(context).positions, context.last_sensor_start_time
         )
         decision = decide_action(evidence, rules)
         result = apply_decision(context.instance, source, decision)
