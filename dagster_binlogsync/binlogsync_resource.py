@@ -19,7 +19,9 @@ from dagster_binlogsync.consume.config import ConsumeConfig
 from dagster_binlogsync.consume.events import BinlogsyncEventIterator
 from dagster_binlogsync.consume.run import run_consumers
 from dagster_binlogsync.consume.run_coordination import tag_code
+from dagster_binlogsync.consume.selection import check_groups, warn_uncaptured
 from dagster_binlogsync.consume.spec import ConsumerSpec
+from dagster_binlogsync.discovery import find_uncaptured
 from dagster_binlogsync.options import build_tail_config
 from dagster_binlogsync.resource_keys import ResourceKeys, SourceResources
 from dagster_binlogsync.resources.audit import AuditLog
@@ -67,9 +69,13 @@ class BinlogsyncResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         Returns an iterator of a MaterializeResult per table, with its check results; a table that is blocked only has
         check results, and the iterator raises dg.Failure at the end.
+
+        Raises dg.Failure for a part of a group of mirrors.
         """
-        tables = [table for table in tables_of_context(context) if table.key in context.selected_asset_keys]
-        consumers = [table.consumer for table in tables]
+        every = tables_of_context(context)
+        consumers = [table.consumer for table in every if table.key in context.selected_asset_keys]
+        check_groups(consumers, [table.consumer for table in every])
+        warn_uncaptured(context, consumers, find_uncaptured(every, self._tail_config))
         return BinlogsyncEventIterator(self._run(context, config or ConsumeConfig(), consumers), consumers, self)
 
     def _run(

@@ -8,7 +8,7 @@ The DuckDB file deliberately has no Dagster pool: a run holds its slot until it 
 for up to an hour. Instead, runs open the file for one short transaction at a time (binlogsync/targets/duckdb/file.py).
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import dagster as dg
@@ -17,6 +17,7 @@ from dagster_binlogsync.consume.config import ConsumeConfig, ContinuousConfig
 from dagster_binlogsync.consume.continuous_run import run_continuously
 from dagster_binlogsync.consume.run import ConsumerEvent, run_consumers
 from dagster_binlogsync.consume.run_coordination import tag_code
+from dagster_binlogsync.consume.selection import check_groups, warn_uncaptured
 from dagster_binlogsync.consume.spec import ConsumerSpec
 from dagster_binlogsync.keys import consume_job_name, consumers_key, continuous_job_name, safe_part
 from dagster_binlogsync.one_op_job import build_job
@@ -57,12 +58,8 @@ def build_consumers_asset(
     def _consume(context: dg.AssetExecutionContext, config: ConsumeConfig) -> Iterator[ConsumerEvent]:
         tag_code(context, code)
         selected = [by_key[key] for key in by_key if key in context.selected_asset_keys]
-        _check_groups(selected, by_key.values())
-        for name in (item.name for item in selected if item.asset_key in uncaptured):
-            context.log.warning(
-                f"{name} is not captured by the tail of {source}, so its mirror will not change after it is loaded; "
-                "capture the table (BINLOGSYNC_INCLUDE, BINLOGSYNC_EXCLUDE), or remove the mirror"
-            )
+        check_groups(selected, by_key.values())
+        warn_uncaptured(context, selected, uncaptured)
         yield from execute(context, config, selected, keys.find(context))
 
     return _consume
@@ -118,15 +115,3 @@ def select_step(tables: Sequence[TableAsset]) -> dg.AssetSelection:
     keys = [table.key for table in tables]
     own = [check.key for table in tables for check in table.check_specs]
     return dg.AssetSelection.assets(*keys).without_checks() | dg.AssetSelection.checks(*own)
-
-
-def _check_groups(selected: Sequence[ConsumerSpec], consumers: Iterable[ConsumerSpec]) -> None:
-    """Raise dg.Failure if a group of mirrors is selected only in part."""
-    groups = {one.together for one in selected if one.together is not None}
-    missing = [str(one.name) for one in consumers if one.together in groups and one not in selected]
-    if missing:
-        raise dg.Failure(
-            description=f"Mirrors of the group {', '.join(sorted(map(str, groups)))} must be consumed together: also "
-            f"select {', '.join(missing)}, or run the job of all tables.",
-            allow_retries=False,
-        )

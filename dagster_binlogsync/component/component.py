@@ -34,6 +34,7 @@ from dagster_binlogsync.component.connections import (
     PositionStoreOptions,
     StreamOptions,
 )
+from dagster_binlogsync.component.given_fields import check_values
 from dagster_binlogsync.component.scaffolder import BinlogSyncScaffolder
 from dagster_binlogsync.component.table_entries import Entries, TableEntry
 from dagster_binlogsync.component.tail_options import LoadOptions, TailSettings
@@ -129,10 +130,12 @@ class BinlogSyncComponent(StateBackedComponent, dg.Resolvable):
 
     @classmethod
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> "BinlogSyncComponent":
-        """The component, which has state only if a pattern has to be resolved."""
+        """The component, which has state only if a pattern has to be resolved. Raises ConfigError."""
         component = super(StateBackedComponent, cls).load(attributes, context)
         if component.has_patterns:
             component = super().load(attributes, context)  # which registers the state
+        if attributes is not None:
+            check_values(attributes, component, cls.__name__)
         component.folder = context.project_root
         return component
 

@@ -1,8 +1,7 @@
 """Connections of the component in YAML, and the resources that they become.
 
 A password is written as "{{ secret('MYSQL_PASSWORD') }}": Dagster then stores the name of the variable, not its value.
-"{{ env.X }}" is read when the definitions are loaded, and stored in clear. A variable that is not set is an error: the
-default, a server on this host, may be another one than the user has in mind.
+"{{ env.X }}" is read when the definitions are loaded, and stored in clear. A variable that is not set is an error.
 """
 
 from dataclasses import asdict, dataclass
@@ -10,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster.components.resolved.context import ResolutionContext
-from pydantic import BaseModel
 
 from binlogsync.errors import ConfigError
 from binlogsync.stores.imported import check_kind
+from dagster_binlogsync.component.given_fields import GivenFields
 from dagster_binlogsync.resources.jetstream import JetStream
 from dagster_binlogsync.resources.mysql import MySQLSource
 from dagster_binlogsync.resources.positions import (
@@ -26,25 +24,8 @@ from dagster_binlogsync.resources.positions import (
 )
 
 
-class Connection(dg.Resolvable):
-    """Fields from YAML, which have no value only if they are left out."""
-
-    @classmethod
-    def resolve_from_model(cls, context: ResolutionContext, model: BaseModel) -> Any:
-        """The fields with their templates resolved. Raises ConfigError for a template without a value."""
-        made = super().resolve_from_model(context, model)
-        for name in sorted(model.model_fields_set):
-            written = getattr(model, name)
-            if isinstance(written, str) and getattr(made, name) is None:
-                raise ConfigError(
-                    f"{name}: {written} has no value ({cls.__name__}); set the variable in the environment or in .env, "
-                    f"or leave {name} out for its default"
-                )
-        return made
-
-
 @dataclass(kw_only=True)
-class MySQLConnection(Connection):
+class MySQLConnection(GivenFields):
     """The MySQL or MariaDB server of the source; the fields are those of BINLOGSYNC_MYSQL_... (docs/settings.md)."""
 
     host: str | None = None
@@ -68,7 +49,7 @@ class MySQLConnection(Connection):
 
 
 @dataclass(kw_only=True)
-class NatsConnection(Connection):
+class NatsConnection(GivenFields):
     """NATS JetStream; the fields are those of BINLOGSYNC_NATS_... (docs/settings.md)."""
 
     url: str | None = None
@@ -94,7 +75,7 @@ class NatsConnection(Connection):
 
 
 @dataclass(kw_only=True)
-class StreamOptions(dg.Resolvable):
+class StreamOptions(GivenFields):
     """The stream; the fields are those of BINLOGSYNC_STREAM_... (docs/settings.md)."""
 
     replicas: int | None = None
@@ -110,7 +91,7 @@ class StreamOptions(dg.Resolvable):
 
 
 @dataclass(kw_only=True)
-class PositionStoreOptions(Connection):
+class PositionStoreOptions(GivenFields):
     """The position store: `sqlite` with a path, `redis` with a server, `nats`, a bucket of the stream's NATS, or
     `package.module:function`, a function that returns a store.
     """

@@ -23,7 +23,7 @@ class TableRunConfig(dg.Config):
     )
     max_changes: int = Field(default=200_000, ge=1, description="Approximate maximum of changes in one transaction.")
     preview_rows: int = Field(
-        default=5, ge=0, description="Rows in the preview of the asset page, if BINLOGSYNC_SHOW_VALUES is set."
+        default=5, ge=0, description="Rows in the preview of the asset page, if the setting `show_values` is on."
     )
 
 
