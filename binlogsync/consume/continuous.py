@@ -26,7 +26,7 @@ from binlogsync.consume.continuous_options import ContinuousOptions
 from binlogsync.consume.engine import Table
 from binlogsync.consume.live_state import LiveState, find_moved
 from binlogsync.consume.live_table import ACK_S, LiveTable
-from binlogsync.consume.patience import BUSY_PAUSE_S
+from binlogsync.consume.patience import BUSY_PAUSE_S, end_waits
 from binlogsync.consume.pool import (
     ConsumerTask,
     OpenReader,
@@ -172,6 +172,7 @@ class ContinuousPool:
         return WorkerPool(tasks, self._open, options, self._stop)
 
     def _add_state(self, task: ConsumerTask) -> None:
+        end_waits(task.target, self._stop)
         if task.target.may_buffer_progress:
             task.target.store = self._buffer.wrap(task.target.store)
         gather_s = 0.0 if task.target.may_buffer_progress else self._options.gather_s
@@ -378,7 +379,7 @@ class ContinuousPool:
         if state.live is not None and (done := state.live.take_result()).changes:
             state.add_result(done)
         state.leave()
-        if isinstance(error, TargetBusyError) and state.patience.allows(error):
+        if isinstance(error, TargetBusyError) and (self._stop.is_set() or state.patience.allows(error)):
             self._scheduler.delay_retry(state, BUSY_PAUSE_S)
             return
         state.failures += 1

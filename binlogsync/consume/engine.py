@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Literal
 from binlogsync.codec.subjects import durable_name
 from binlogsync.consume.boundaries import changes_up_to, count_changes, earlier, last_transaction
 from binlogsync.consume.delivery import StreamRecreatedError, TableDelivery
-from binlogsync.consume.patience import BUSY_PAUSE_S, TargetPatience
+from binlogsync.consume.patience import BUSY_PAUSE_S, TargetPatience, end_waits
 from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey, Tracker
 from binlogsync.consume.start_position import Bookmarks, Start, check_start, first_sequence
 from binlogsync.consume.targets import TableChanges
@@ -129,6 +129,7 @@ def consume(
     Raises ConsumeError (its subclasses for a model that does not fit and a handler that fails), SinkError when the
     stream cannot be reached. Changes processed before an error are stored.
     """
+    end_waits(target, stop)
     return _drain(lambda: _Run(reader, target, options, stop, pulse), [table], options, stop)[table]
 
 
@@ -147,6 +148,7 @@ def consume_together(
         raise ConfigError(f"durable={options.durable!r}: several tables need a durable each; leave the option out")
     first, *others = targets.values()
     target = first.join(others) if others else first
+    end_waits(target, stop)
     return _drain(lambda: _Run(reader, target, options, stop, pulse), list(targets), options, stop)
 
 

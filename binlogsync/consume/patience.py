@@ -5,9 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from typing import TYPE_CHECKING
 
 from binlogsync.errors import TargetBusyError
 from binlogsync.waiting import Interval
+
+if TYPE_CHECKING:
+    from binlogsync.consume.targets import Target
 
 log = logging.getLogger(__name__)
 
@@ -18,6 +22,12 @@ _WARN_S = 300.0
 _WARNINGS: dict[str, Interval] = {}
 """When to log the next warning, for each file: all of its tables wait for it at the same time."""
 _LOCK = threading.Lock()
+
+
+def end_waits(target: Target, stop: threading.Event) -> None:
+    """Have a stop end each wait of the target for another process; what was to be stored is delivered again."""
+    if (tables := target.store.tables) is not None:
+        tables.stop = stop
 
 
 class TargetPatience:

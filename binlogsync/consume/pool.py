@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from binlogsync.codec.subjects import durable_name
 from binlogsync.consume.engine import ConsumeOptions, ConsumeResult, Table, consume_together
 from binlogsync.consume.scheduler import Scheduler
-from binlogsync.errors import BinlogSyncError, ConfigError, HandlerError
+from binlogsync.errors import BinlogSyncError, ConfigError, HandlerError, TargetBusyError
 from binlogsync.nats.reader import StreamReader
 from binlogsync.waiting import backoff_s
 
@@ -291,6 +291,8 @@ class WorkerPool:
             self._scheduler.requeue(state)
 
     def _fail(self, state: _TaskState, error: BinlogSyncError) -> None:
+        if isinstance(error, TargetBusyError) and self._stop.is_set():
+            return  # the stop has ended the wait for the target
         state.failures += 1
         state.tries += error.tries if isinstance(error, HandlerError) else 0
         state.pulse(False)

@@ -5,8 +5,11 @@ A new target is a package that implements `TableStore` and `TableTransaction`, a
 
 from __future__ import annotations
 
+import threading
+import time
 from abc import abstractmethod
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
 from binlogsync.targets.consumer_transaction import ConsumerTransaction
@@ -17,8 +20,32 @@ class TableTransaction(ConsumerTransaction, MirrorTransaction, Protocol):
     """One transaction: everything that is done in it becomes visible and durable at once, or nothing of it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Another process that keeps a store from being opened.
+
+    Attributes:
+        process: its id, with the command line if it may be read.
+        since: monotonic time at which it was noticed.
+    """
+
+    process: str
+    since: float
+
+    @property
+    def held_s(self) -> float:
+        """Seconds since it was noticed."""
+        return time.monotonic() - self.since
+
+
 class TableStore(Protocol):
-    """A file, database or lake in which tables, and the progress of consumers, are stored in one transaction."""
+    """A file, database or lake in which tables, and the progress of consumers, are stored in one transaction.
+
+    Attributes:
+        stop: ends a wait for another process, which raises TargetBusyError then; None if nothing does.
+    """
+
+    stop: threading.Event | None = None
 
     @property
     @abstractmethod
@@ -45,6 +72,11 @@ class TableStore(Protocol):
     def version(self) -> object:
         """A value that differs after each change, if that is known without a transaction; None for a missing store."""
         return object()
+
+    @property
+    def holder(self) -> Holder | None:
+        """The process that this store waits for, or has waited for in vain; None if it could be opened since."""
+        return None
 
     def another(self) -> TableStore:
         """The same store for another thread; this object itself if several threads may use it at once."""

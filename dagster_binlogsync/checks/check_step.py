@@ -9,7 +9,8 @@ from typing import Any
 
 import dagster as dg
 
-from binlogsync.errors import BinlogSyncError
+from binlogsync.errors import BinlogSyncError, TargetBusyError
+from binlogsync.escaping import markdown
 from dagster_binlogsync.failures import build_failure
 from dagster_binlogsync.keys import TableName, safe_part
 from dagster_binlogsync.resource_keys import ResourceKeys, SourceResources
@@ -33,7 +34,8 @@ def build_check_steps(
 ) -> list[dg.AssetChecksDefinition]:
     """The check `name` of these tables, as steps `<source>_<name>`, `<source>_<name>_2` and so on.
 
-    A table whose check raises a BinlogSyncError has no result, and the step fails after its other tables.
+    A table whose check raises a BinlogSyncError has no result, and the step fails after its other tables. While another
+    process has the warehouse open, the results are warnings.
     """
     parts = [tables[start : start + TABLES_OF_STEP] for start in range(0, len(tables), TABLES_OF_STEP)]
     return [
@@ -65,12 +67,16 @@ def _build_step(
     )
     def _check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         resources, errors = keys.find(context), dict[TableName, BinlogSyncError]()
+        busy: TargetBusyError | None = None  # the other tables need not wait for the same file
         for table in tables:
             key = dg.AssetCheckKey(table.key, name)
             if key not in context.selected_asset_check_keys:
                 continue
             try:
-                result = evaluate(context, resources, table)
+                result = evaluate(context, resources, table) if busy is None else _not_checked(busy)
+            except TargetBusyError as error:
+                busy = error
+                yield _not_checked(busy)._replace(asset_key=key.asset_key, check_name=name)
             except BinlogSyncError as error:
                 context.log.error(f"{table.name}: {error}")
                 errors[table.name] = error
@@ -80,6 +86,12 @@ def _build_step(
             raise _build_check_failure(errors)
 
     return _check
+
+
+def _not_checked(error: TargetBusyError) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        passed=False, severity=dg.AssetCheckSeverity.WARN, description=f"Not checked: {markdown(str(error))}"
+    )
 
 
 def mirrors_of(tables: Iterable[TableAsset]) -> list[TableAsset]:

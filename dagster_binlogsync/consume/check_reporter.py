@@ -1,7 +1,8 @@
 """Reports the checks of tables while a run goes on, which may last for hours before it yields them.
 
 Without these reports, a healthy table would show checks that never ran. A report is one table per step, because it
-opens the warehouse; only results that changed are reported again. Errors are logged, and the run continues.
+opens the warehouse; only results that changed are reported again. Errors are logged, and the run continues. While
+another process has the warehouse open, the tables whose messages wait for it show that process.
 """
 
 import logging
@@ -10,13 +11,15 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from binlogsync.errors import BinlogSyncError
+from binlogsync.errors import BinlogSyncError, TargetBusyError
 from binlogsync.nats.reader import StreamReader
+from binlogsync.targets import Holder
 from binlogsync.waiting import Interval
 from dagster_binlogsync.consume.checks import (
     SMALL_BACKLOG,
     backlog_check,
     handled_check,
+    held_check,
     report_check,
     report_freshness,
 )
@@ -30,6 +33,8 @@ EVERY_S = 10.0
 LATER_S = 60.0
 """Seconds between two rounds, until each table was reported, and afterwards."""
 NATS_TIMEOUT_S = 5.0
+HELD_S = 5.0
+"""How long another process has the warehouse open before it is reported."""
 
 
 class CheckReporter:
@@ -39,10 +44,16 @@ class CheckReporter:
         self._run = run
         self._round_due = Interval(EVERY_S, is_due_at_once=False)
         self._is_behind: dict[dg.AssetKey, bool] = {}
+        self._holder: Holder | None = None
+        self._held: set[dg.AssetKey] = set()
         self._steps: Iterator[None] | None = None
 
     def step(self) -> None:
         """Report the next table. A round of all tables begins every few seconds, after the end of the last one."""
+        holder = self._run.resources.warehouse.find_holder(HELD_S)
+        if (holder is None) is not (self._holder is None):
+            self._steps, self._round_due = None, Interval(EVERY_S)
+        self._holder = holder
         if self._steps is None and self._round_due.is_due():
             self._steps = self._report_all()
         if self._steps is None:
@@ -53,6 +64,9 @@ class CheckReporter:
             self._steps = None
             if len(self._is_behind) == len(self._run.tables):
                 self._round_due = Interval(LATER_S, is_due_at_once=False)
+        except TargetBusyError as error:
+            logger.debug("checks are reported later: %s", error)
+            self._steps = None
         except BinlogSyncError as error:
             logger.warning("checks could not be reported: %s", error)
             self._steps = None
@@ -63,11 +77,27 @@ class CheckReporter:
     def _report_all(self) -> Iterator[None]:
         run = self._run
         with run.resources.jetstream.reader(run.source, patience_s=NATS_TIMEOUT_S) as reader:
-            pending, unloaded = reader.pending_counts(), run.find_unloaded()
+            pending = reader.pending_counts()
+            if self._holder is not None:
+                yield from self._report_held(self._holder, pending)
+                return
+            self._held.clear()
+            unloaded = run.find_unloaded()
             for table in list(run.tables.values()):
                 if table.error is None and table.consumer.progress_key not in unloaded:
                     self._report(table, reader, pending)
                     yield
+
+    def _report_held(self, holder: Holder, pending: Mapping[str, int]) -> Iterator[None]:
+        """Report the tables with messages, without opening the warehouse."""
+        for table in list(self._run.tables.values()):
+            key, left = table.consumer.asset_key, pending.get(table.consumer.durable, 0)
+            if left and table.error is None and key not in self._held:
+                path = self._run.resources.warehouse.path
+                report_check(self._run.context.instance, held_check(key, left, holder, path))
+                self._held.add(key)
+                self._is_behind.pop(key, None)  # it is reported as soon as the warehouse is free
+                yield
 
     def _report(self, table: "TableState", reader: StreamReader, pending: Mapping[str, int]) -> None:
         key, left = table.consumer.asset_key, pending.get(table.consumer.durable, 0)

@@ -11,12 +11,17 @@ from binlogsync.consume.progress import TableProgress
 from binlogsync.errors import BinlogSyncError
 from binlogsync.escaping import markdown
 from binlogsync.nats.reader import StreamReader
+from binlogsync.targets import Holder
 from binlogsync.targets.progress import ProgressKey
 from dagster_binlogsync.consume.spec import ConsumerSpec
 
 CHECKS = (
     ("handled", "No change is blocked by a failing handler or a model that does not match the table."),
-    ("backlog", "At most 1,000 messages are waiting in the stream after the run."),
+    (
+        "backlog",
+        "At most 1,000 messages are waiting in the stream after the run, and none for another process that has the "
+        "warehouse open.",
+    ),
     ("no_gap", "No open gap: neither the stream nor the binlog dropped changes before they were consumed."),
 )
 """Name and description of each check."""
@@ -36,6 +41,22 @@ def handled_check(key: dg.AssetKey, error: BinlogSyncError | None) -> dg.AssetCh
     """Fails if an error blocks the table."""
     description = "No change is blocked." if error is None else f"Blocked: {markdown(str(error))}"
     return dg.AssetCheckResult(passed=error is None, check_name="handled", asset_key=key, description=description)
+
+
+def held_check(key: dg.AssetKey, waiting: int, holder: Holder, path: str) -> dg.AssetCheckResult:
+    """The check `backlog` while messages wait for another process that has the warehouse open: a warning."""
+    description = (
+        f"{waiting} message(s) are waiting: {holder.process} has had {path} open for {holder.held_s:.0f} s. They are "
+        "applied when it is closed; no change is lost."
+    )
+    return dg.AssetCheckResult(
+        passed=False,
+        check_name="backlog",
+        asset_key=key,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=markdown(description),
+        metadata={"waiting": waiting, "held_by": holder.process},
+    )
 
 
 def backlog_check(key: dg.AssetKey, waiting: int) -> dg.AssetCheckResult:
@@ -93,7 +114,7 @@ def report_freshness(
     """Report the check `fresh` of a mirror, which belongs to another step, after a run with `waiting` messages left."""
     waited_s = None
     if waiting:
-        progress = TableProgress(resources.warehouse.file()).load(consumer.progress_key)
+        progress = TableProgress(resources.warehouse.report_file()).load(consumer.progress_key)
         waited_s = oldest_unconsumed_s(reader, consumer.progress_key, progress.sequence)
     report_check(instance, check_freshness(waited_s)._replace(asset_key=consumer.asset_key, check_name="fresh"))
 

@@ -72,9 +72,9 @@ class ConsumerTotals:
 
 
 def build_metadata(
-    total: ConsumerTotals, key: ProgressKey, shown_table: TablePreview | None, warehouse: Warehouse
+    total: ConsumerTotals, key: ProgressKey, shown_table: TablePreview | None, warehouse: Warehouse | None
 ) -> Mapping[str, dg.MetadataValue]:
-    """Metadata of a run, or of the time since its last report, for the asset page."""
+    """Metadata of a run, or of the time since its last report, for the asset page; without a warehouse, only counts."""
     shown: dict[str, dg.MetadataValue] = {
         **count_metadata(total.counts),
         "changes_per_s": dg.MetadataValue.float(round(total.changes / max(total.seconds, 1e-3), 1)),
@@ -90,6 +90,8 @@ def build_metadata(
         shown["last_position"] = dg.MetadataValue.text(f"{total.last.file}:{total.last.pos} row {total.last.row}")
         shown["stream_sequence"] = dg.MetadataValue.int(total.last.sequence)
         shown["changes_ever"] = dg.MetadataValue.int(total.last.changes)
+    if warehouse is None:
+        return shown
     shown |= _latest_skip_metadata(warehouse, key)
     if shown_table is not None:
         shown |= table_metadata(warehouse, shown_table)
@@ -99,7 +101,7 @@ def build_metadata(
 def _latest_skip_metadata(warehouse: Warehouse, key: ProgressKey) -> dict[str, dg.MetadataValue]:
     """Number of skipped changes, and the last of them, if there are any."""
     try:
-        skips = skips_of(TableProgress(warehouse.file()), key)
+        skips = skips_of(TableProgress(warehouse.report_file()), key)
     except ConsumeError as error:
         return {"skipped_ever": dg.MetadataValue.text(f"not shown: {error}")}
     if not skips:
@@ -119,12 +121,12 @@ def skip_metadata(skip: Skip) -> dict[str, dg.MetadataValue]:
 def table_metadata(warehouse: Warehouse, table: TablePreview) -> dict[str, dg.MetadataValue]:
     """Row count and first rows; the reason why they are not shown if another process locks the file."""
     try:
-        rows = count_rows(warehouse.file(), *table.name)
+        rows = count_rows(warehouse.report_file(), *table.name)
         if rows is None:
             return {}
         shown: dict[str, dg.MetadataValue] = {"dagster/row_count": dg.MetadataValue.int(rows)}
         if rows and table.preview_rows and warehouse.show_values:
-            shown["preview"] = first_rows(warehouse.file(), *table.name, table.preview_rows)
+            shown["preview"] = first_rows(warehouse.report_file(), *table.name, table.preview_rows)
     except ConsumeError as error:
         return {"preview": dg.MetadataValue.text(f"not shown: {error}")}
     return shown
@@ -136,7 +138,7 @@ def column_metadata(warehouse: Warehouse, consumer: ConsumerSpec) -> dict[str, d
     Nothing for other consumers, before the first load, and while another process locks the file.
     """
     try:
-        with warehouse.file().begin() as transaction:
+        with warehouse.report_file().begin() as transaction:
             state = transaction.load_mirror(*consumer.table)
     except ConsumeError:
         return {}
@@ -185,7 +187,7 @@ def failure_metadata(
         if error.key:
             columns = [printable(column) for column in error.key]
             values = {column: printable(str(value)) for column, value in zip(columns, error.key.values(), strict=True)}
-            hidden = f"{', '.join(columns)} (BINLOGSYNC_SHOW_VALUES=yes shows the values)"
+            hidden = f"{', '.join(columns)} (the setting show_values shows the values)"
             shown["key"] = dg.MetadataValue.json(values) if show_values else dg.MetadataValue.text(hidden)
         shown["tries"] = dg.MetadataValue.int(max(tries, error.tries))
     return shown

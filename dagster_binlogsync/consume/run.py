@@ -8,7 +8,7 @@ still blocked. Dagster itself retries nothing.
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from binlogsync.consume.gaps import open_gaps
 from binlogsync.consume.pool import ConsumerTask, TableReport, WorkerPool, WorkerPoolOptions
 from binlogsync.consume.progress import ProgressKey, TableProgress
 from binlogsync.consume.targets import Target
-from binlogsync.errors import BinlogSyncError, HandlerError
+from binlogsync.errors import BinlogSyncError, HandlerError, TargetBusyError
 from binlogsync.mysql.config import MySQLConfig
 from binlogsync.nats.reader import StreamReader
 from binlogsync.stores import PositionStore
@@ -148,7 +148,11 @@ class ConsumerRun:
         )  # fmt: skip
         ends_at, poll_at, checks = time.monotonic() + max_s, 0.0, CheckReporter(self)
         with WorkerPool(self.build_tasks(), self.open_reader, options, stop) as pool:
-            while not stop.is_set() and time.monotonic() < ends_at and self._is_active(pool.quiet_s(), idle_s):
+            while (
+                not stop.is_set()
+                and time.monotonic() < ends_at
+                and (self._is_active(pool.quiet_s(), idle_s) or not self.resources.warehouse.can_read())
+            ):
                 self.process_reports(pool.reports(POLL_S))
                 self.report_loads()
                 self.materialize_progress()
@@ -170,6 +174,9 @@ class ConsumerRun:
 
     def results(self) -> Iterator[ConsumerEvent]:
         """The check results of all tables, and a materialization of each that is neither blocked nor unloaded."""
+        if not self.resources.warehouse.can_read():
+            yield from self._unread_results()
+            return
         unloaded = self.find_unloaded()
         for mirror in unloaded:
             self.context.log.info(f"{mirror.database}.{mirror.table} is not loaded yet; the next run resumes the load")
@@ -177,7 +184,7 @@ class ConsumerRun:
             reader: StreamReader | None = None
             for table in self.tables.values():
                 key = table.consumer.asset_key
-                checks = [handled_check(key, table.error), self.check_gaps(table)]
+                checks = [handled_check(key, table.error), *self._find_gap(table)]
                 if table.error is not None or table.consumer.progress_key in unloaded:
                     yield from checks
                     continue
@@ -186,28 +193,49 @@ class ConsumerRun:
                 left = waiting.num_pending + waiting.num_ack_pending if waiting is not None else 0
                 checks.append(backlog_check(key, left))
                 if table.target.repairs_gaps:
-                    report_freshness(self.context.instance, self.resources, table.consumer, reader, left)
+                    with suppress(TargetBusyError):
+                        report_freshness(self.context.instance, self.resources, table.consumer, reader, left)
                 yield dg.MaterializeResult(
                     asset_key=key, metadata=self._metadata(table, table.total), check_results=checks
                 )
+
+    def _unread_results(self) -> Iterator[ConsumerEvent]:
+        """The results if another process has the warehouse open: what was applied, and no check that reads."""
+        self.context.log.warning(
+            f"{self.resources.warehouse.path} is open in another program: the next run reports row counts and checks"
+        )
+        for table in self.tables.values():
+            checks = [handled_check(table.consumer.asset_key, table.error)]
+            if table.error is None and table.total.changes:
+                shown = self._metadata(table, table.total, can_read=False)
+                yield dg.MaterializeResult(asset_key=table.consumer.asset_key, metadata=shown, check_results=checks)
+            else:
+                yield from checks
 
     def find_unloaded(self) -> Collection[ProgressKey]:
         """The mirrors whose first load has not ended."""
         mirrors = [table.consumer.progress_key for table in self.tables.values() if table.target.repairs_gaps]
         stored = StoredProgress()
-        stored.read(self.resources.warehouse.file())
+        stored.read(self.resources.warehouse.report_file())
         return stored.find_unloaded(mirrors)
 
     def _report_gap(self, table: TableState) -> None:
         """Report the check `no_gap` immediately if its result has changed."""
-        result = self.check_gaps(table)
-        if table.has_gap is not (not result.passed):
-            table.has_gap = not result.passed
-            report_check(self.context.instance, result)
+        for result in self._find_gap(table):
+            if table.has_gap is not (not result.passed):
+                table.has_gap = not result.passed
+                report_check(self.context.instance, result)
+
+    def _find_gap(self, table: TableState) -> Sequence[dg.AssetCheckResult]:
+        """The check `no_gap`; none while another process has the warehouse open."""
+        try:
+            return [self.check_gaps(table)]
+        except TargetBusyError:
+            return []
 
     def check_gaps(self, table: TableState) -> dg.AssetCheckResult:
-        """The check `no_gap`: open gaps found by this run or an earlier one."""
-        store = TableProgress(self.resources.warehouse.file())
+        """The check `no_gap`: open gaps found by this run or an earlier one. Raises TargetBusyError."""
+        store = TableProgress(self.resources.warehouse.report_file())
         return no_gap(table.consumer.asset_key, open_gaps(store, table.consumer.progress_key))
 
     def build_tasks(self) -> list[ConsumerTask]:
@@ -273,17 +301,30 @@ class ConsumerRun:
                 self._log_materialization(table, {**shown, **table.load.metadata()})
 
     def materialize_progress(self, *, is_end: bool = False) -> None:
-        """Materialize each table that has new changes, at most once per report_s, and at the end."""
-        for table in self.tables.values():
-            if table.unreported.changes and (is_end or time.monotonic() >= table.report_at):
-                self._log_materialization(table, self._metadata(table, table.unreported))
+        """Materialize each table that has new changes, at most once per report_s, and at the end.
+
+        While another process has the warehouse open, nothing is reported; at the end, only what was applied.
+        """
+        due = [
+            table
+            for table in self.tables.values()
+            if table.unreported.changes and (is_end or time.monotonic() >= table.report_at)
+        ]
+        can_read = bool(due) and self.resources.warehouse.can_read()
+        for table in due if can_read or is_end else ():
+            self._log_materialization(table, self._metadata(table, table.unreported, can_read=can_read))
+            if can_read:
                 self._report_gap(table)
-                table.unreported, table.report_at = ConsumerTotals(), time.monotonic() + self.config.report_s
+            table.unreported, table.report_at = ConsumerTotals(), time.monotonic() + self.config.report_s
 
     def _log_materialization(self, table: TableState, shown: Mapping[str, dg.MetadataValue]) -> None:
         self.context.log_event(dg.AssetMaterialization(table.consumer.asset_key, metadata=dict(shown)))
 
-    def _metadata(self, table: TableState, total: ConsumerTotals) -> Mapping[str, dg.MetadataValue]:
+    def _metadata(
+        self, table: TableState, total: ConsumerTotals, *, can_read: bool = True
+    ) -> Mapping[str, dg.MetadataValue]:
+        if not can_read:
+            return {**build_metadata(total, table.consumer.progress_key, None, None), **table.load.metadata()}
         shows = table.consumer.shows
         shown = TablePreview(shows, self.config.preview_rows) if shows else None
         done = build_metadata(total, table.consumer.progress_key, shown, self.resources.warehouse)

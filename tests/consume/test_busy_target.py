@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from binlogsync.consume.engine import consume
+from binlogsync.consume.pool import ConsumerTask, WorkerPool, WorkerPoolOptions
 from binlogsync.errors import ConsumeError
 from binlogsync.mirror.target import Mirror
 from binlogsync.nats.client import NatsOptions
@@ -49,3 +50,16 @@ def test_a_stop_ends_the_wait_for_a_file(stream: SampleStream, path: Path) -> No
         pytest.raises(ConsumeError, match="in use by another thread"),
     ):
         consume(reader, SAMPLES, Mirror(store.another(), *SAMPLES), QUICK, stop)
+
+
+def test_a_stop_of_a_pool_ends_the_wait_for_a_file_and_fails_no_table(stream: SampleStream, path: Path) -> None:
+    stream.write(6)
+    store, stop = DuckStore(path, timeout_s=3600, error=ConsumeError), threading.Event()
+    task = ConsumerTask(SAMPLES, Mirror(store, *SAMPLES), QUICK)
+    options = NatsOptions(url=stream.url)
+    with locked_by_another(path):
+        with WorkerPool([task], lambda: StreamReader(options, stream.name), WorkerPoolOptions(), stop) as pool:
+            wait_until(lambda: store.holder is not None, 60, "the wait")
+        assert pool.reports(0) == []
+    stream.consume(Mirror(path, *SAMPLES))
+    assert mirror_rows(path, *SAMPLES) == expected_rows(6)

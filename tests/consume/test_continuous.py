@@ -19,7 +19,7 @@ from binlogsync.consume.continuous import ContinuousOptions, ContinuousPool
 from binlogsync.consume.engine import ConsumeOptions
 from binlogsync.consume.handler import Handler
 from binlogsync.consume.pool import ConsumerTask, TableReport
-from binlogsync.consume.progress import NO_PROGRESS, ProgressKey, ProgressStore
+from binlogsync.consume.progress import NO_PROGRESS, ProgressKey, ProgressStore, TableProgress
 from binlogsync.consume.progress_nats import NatsProgress
 from binlogsync.errors import BinlogSyncError, ConfigError, ConsumeError
 from binlogsync.mirror.target import Mirror
@@ -176,6 +176,26 @@ def test_a_file_that_another_process_has_open_fails_nothing(
             assert all(running.changes[table] == 1 for table in TABLES)
         running.wait(lambda: all(running.changes[table] == 2 for table in TABLES), "the other changes")
     assert not [report for report in running.reports if report.error is not None]
+
+
+def test_a_stop_ends_the_wait_for_a_file_that_another_process_has_open(stream: SixTables, tmp_path: Path) -> None:
+    path, seen = tmp_path / "w.duckdb", Recorder()
+    stores = {table: DuckStore(path, timeout_s=3600, error=ConsumeError) for table in TABLES}
+    tasks = [ConsumerTask(("shop", t), Mirror(stores[t], "shop", t), ConsumeOptions()) for t in TABLES[:3]]
+    tasks += [seen.task(table, TableProgress(stores[table])) for table in TABLES[3:]]
+    stream.write(ALL)
+    with live(stream, tasks) as running:
+        running.wait(lambda: all(running.changes[table] == 1 for table in TABLES), "the first changes")
+        running.wait_quiet()
+        running.wait(lambda: not any(store.is_open for store in stores.values()), "the file is closed")
+        with locked_by_another(path):
+            stream.write(ALL)
+            running.wait(lambda: stores["t0"].holder is not None, "the wait")
+            running.wait(lambda: all(len(seen.ids[table]) == 2 for table in TABLES[3:]), "the handlers")
+            running.pool.end()
+    assert not [report for report in running.reports if report.error is not None]
+    with live(stream, [mirror(table, path) for table in TABLES[:3]]) as again:
+        again.wait(lambda: all(again.changes[table] == 1 for table in TABLES[:3]), "the other changes")
 
 
 def test_a_failing_handler_blocks_its_own_table_only(stream: SixTables, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from typing import Any, cast
 import dagster as dg
 import pytest
 
-from binlogsync.errors import SinkError
+from binlogsync.errors import SinkError, TargetBusyError
+from binlogsync.targets import Holder
 from dagster_binlogsync.consume import check_reporter
 from dagster_binlogsync.consume.check_reporter import CheckReporter
 from dagster_binlogsync.consume.run import ConsumerRun
@@ -33,13 +34,17 @@ class OneTable:
     source: str = "main"
     errors: list[Exception] = field(default_factory=list)
 
+    holder: Holder | None = None
+    pending: dict[str, int] = field(default_factory=dict)
+
     @property
     def resources(self) -> Any:
-        return SimpleNamespace(jetstream=self)
+        warehouse = SimpleNamespace(path="w.duckdb", find_holder=lambda held_s: self.holder)
+        return SimpleNamespace(jetstream=self, warehouse=warehouse)
 
     @contextmanager
     def reader(self, source: str, *, patience_s: float) -> Iterator[Any]:
-        yield SimpleNamespace(pending_counts=dict)
+        yield SimpleNamespace(pending_counts=lambda: self.pending)
 
     def find_unloaded(self) -> set[object]:
         return set()
@@ -50,7 +55,9 @@ class OneTable:
         return dg.AssetCheckResult(passed=True, check_name="no_gap", asset_key=TABLE.key)
 
 
-@pytest.mark.parametrize("error", [SinkError("NATS is away"), OSError("the disk is full")])
+@pytest.mark.parametrize(
+    "error", [SinkError("NATS is away"), OSError("the disk is full"), TargetBusyError("w.duckdb is open", "w.duckdb")]
+)
 def test_checks_are_reported_again_after_an_error(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     reported: list[str | None] = []
     monkeypatch.setattr(check_reporter, "EVERY_S", 0.0)
@@ -60,3 +67,31 @@ def test_checks_are_reported_again_after_an_error(error: Exception, monkeypatch:
     for _ in range(5):
         reporter.step()
     assert reported == ["backlog", "handled", "no_gap"]
+
+
+def test_a_table_that_waits_for_another_process_names_it_until_that_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    reported: list[tuple[str | None, bool, str]] = []
+    monkeypatch.setattr(check_reporter, "EVERY_S", 0.0)
+    monkeypatch.setattr(
+        check_reporter,
+        "report_check",
+        lambda _, result: reported.append((result.check_name, result.passed, result.description or "")),
+    )
+    run = OneTable(holder=Holder("process 7 (notebook.py)", 0.0))
+    reporter = CheckReporter(cast(ConsumerRun, run))
+    reporter.step()
+    assert reported == [], "no message waits"
+    run.pending = {TABLE.durable: 3}
+    for _ in range(5):
+        reporter.step()
+    [(name, passed, text)] = reported
+    assert (name, passed) == ("backlog", False)
+    assert "3 message(s) are waiting: process 7 (notebook.py) has had w.duckdb open" in text
+    run.holder, run.pending = None, {}
+    for _ in range(5):
+        reporter.step()
+    assert [(name, passed) for name, passed, _ in reported[1:]] == [
+        ("backlog", True),
+        ("handled", True),
+        ("no_gap", True),
+    ]

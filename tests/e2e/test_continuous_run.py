@@ -10,6 +10,7 @@ import pytest
 from binlogsync.stores.sqlite import SQLitePositionStore
 from dagster_binlogsync.keys import consumers_key, consumers_lease, continuous_job_name, continuous_sensor_name
 from dagster_binlogsync.tags import CODE_TAG, END_TAG, LOAD_TAG
+from tests.duck import locked_by_another
 from tests.e2e.continuous_process import tables
 from tests.e2e.continuous_runs import Continuous, checks_of
 from tests.e2e.dagster_project import DagsterProject
@@ -24,6 +25,27 @@ def test_healthy_tables_show_checks_that_passed(live: Continuous) -> None:
             f"the checks of {table.name}",
         )
     assert live.end() == dg.DagsterRunStatus.SUCCESS
+
+
+def test_a_reader_that_keeps_the_warehouse_open_is_named_in_the_check_and_nothing_fails(live: Continuous) -> None:
+    instance, checks = live.project.instance, ("handled", "backlog")
+    live.wait(lambda: all(checks_of(instance, live.orders, *checks).values()), "the checks")
+    with locked_by_another(live.project.folder / "warehouse.duckdb") as reader:
+        live.change("INSERT INTO orders VALUES (2, 'b', 1, NULL)", "INSERT INTO notes VALUES (2, 'b')")
+        live.wait(lambda: checks_of(instance, live.orders, "backlog") == {"backlog": False}, "the warning")
+        key = dg.AssetCheckKey(live.orders.key, "backlog")
+        found = instance.event_log_storage.get_latest_asset_check_execution_by_key([key])[key].evaluation
+        assert found is not None
+        assert f"process {reader.pid} (" in (found.description or "")
+        assert found.severity == dg.AssetCheckSeverity.WARN
+        assert checks_of(instance, live.orders, "handled") == {"handled": True}
+        assert reader.stdin is not None
+        reader.stdin.close()
+        live.wait(lambda: live.has_mirrored(2), "the change")
+        live.wait(lambda: all(checks_of(instance, live.orders, *checks).values()), "the checks afterwards")
+    with locked_by_another(live.project.folder / "warehouse.duckdb"):
+        live.change("INSERT INTO orders VALUES (3, 'c', 1, NULL)")
+        assert live.end() == dg.DagsterRunStatus.SUCCESS, "the stop ends the wait"
 
 
 def test_tables_stay_live_and_a_failing_handler_blocks_its_own_table(live: Continuous) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from binlogsync.errors import ConsumeError, SinkError
+from binlogsync.errors import ConsumeError, SinkError, TargetBusyError
 from binlogsync.targets.duckdb.file import DuckFile, quote
 from tests.duck import locked_by_another, query
 from tests.waiting import wait_until
@@ -53,6 +54,52 @@ def test_the_timeout_error_names_the_process_that_has_the_lock(tmp_path: Path) -
         file.transaction(),
     ):
         pass
+
+
+def test_the_process_that_is_waited_for_is_known_until_it_has_closed_the_file(tmp_path: Path) -> None:
+    file = DuckFile(tmp_path / "a.duckdb", timeout_s=0.0, error=ConsumeError)
+    with locked_by_another(file.path) as process:
+        for _ in range(2):
+            with pytest.raises(TargetBusyError), file.transaction():
+                pass
+        holder = file.holder
+        assert holder is not None
+        assert holder.process.startswith(f"process {process.pid} (")
+        assert holder.held_s > 0
+    with DuckFile(file.path).transaction():
+        assert file.holder is None
+
+
+def test_a_stop_ends_the_wait_of_all_threads_for_another_process(tmp_path: Path) -> None:
+    files, stop = [DuckFile(tmp_path / "a.duckdb", 3600, ConsumeError) for _ in range(3)], threading.Event()
+
+    def transact(file: DuckFile) -> None:
+        with file.transaction():
+            pass
+
+    with locked_by_another(files[0].path) as process, ThreadPoolExecutor() as pool:
+        for file in files:
+            file.stop = stop
+        waiting = [pool.submit(transact, file) for file in files]
+        wait_until(lambda: files[0].holder is not None, 60, "the wait")
+        stop.set()
+        for each in waiting:
+            assert isinstance(error := each.exception(60), TargetBusyError)
+            assert f"locked by process {process.pid}" in str(error)
+    transact(files[0])  # after the stop the file is free
+
+
+def test_a_read_that_can_be_left_out_does_not_wait_for_another_process(tmp_path: Path) -> None:
+    path = tmp_path / "a.duckdb"
+    first, second = DuckFile(path, 3600, ConsumeError), DuckFile(path, 3600, ConsumeError)
+    second.holder_wait_s, first.stop = 0.0, threading.Event()
+    with locked_by_another(path), ThreadPoolExecutor() as pool:
+        waiting = pool.submit(lambda: first.transaction().__enter__())
+        wait_until(lambda: first.holder is not None, 60, "the wait")
+        with pytest.raises(TargetBusyError), second.transaction():
+            pass
+        first.stop.set()
+        assert isinstance(waiting.exception(60), TargetBusyError)
 
 
 def test_a_waiting_thread_names_the_process_that_blocks_all_threads(tmp_path: Path) -> None:

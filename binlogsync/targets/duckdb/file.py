@@ -23,6 +23,7 @@ from weakref import WeakValueDictionary
 from binlogsync.errors import BinlogSyncError, ConsumeError, SinkError, TargetBusyError
 from binlogsync.escaping import printable
 from binlogsync.sql_identifiers import quote_ansi
+from binlogsync.targets import Holder
 from binlogsync.targets.duckdb.attached_file import AttachedFile
 from binlogsync.targets.duckdb.upgrade import upgrade
 from binlogsync.waiting import RetryTimer
@@ -42,6 +43,9 @@ RETRY_S = 0.01
 _PAUSE_S = 0.03
 """How long the file stays closed for processes that poll for it."""
 _COMMAND = 100
+_LOCK_S = 0.2
+"""Seconds until a thread that waits for another one looks whether that waits for another process."""
+_LAST_WAIT_S = 2.0
 
 
 quote = quote_ansi
@@ -80,6 +84,7 @@ class _SharedFile:
         keepers: ids of the DuckFile objects that keep the file open.
         waiting: number of threads that wait for `lock`.
         blocked_by: DuckDB's error since another process has locked the file; None when it was opened after that.
+        blocked_since: when that began.
         since: when the file was opened. close_s: how long closing took the last time. not_before: earliest time to open
             the file again, so that other processes get access.
     """
@@ -90,7 +95,13 @@ class _SharedFile:
         self.keepers: set[int] = set()
         self.waiting = 0
         self.blocked_by: Exception | None = None
-        self.since = self.close_s = self.not_before = 0.0
+        self.since = self.close_s = self.not_before = self.blocked_since = 0.0
+
+    def set_blocked(self, error: Exception) -> None:
+        """Another process has locked the file."""
+        if self.blocked_by is None:
+            self.blocked_since = time.monotonic()
+        self.blocked_by = error
 
     def close(self) -> None:
         """Close the file for other processes; the caller holds `lock`."""
@@ -138,6 +149,10 @@ class DuckFile:
 
     hold_s = 0.3
     longest_hold_s = 3.0
+    stop: threading.Event | None = None
+    """See TableStore: ends a wait for another process."""
+    holder_wait_s: float | None = None
+    """How long to wait while another process uses the file; None for `timeout_s`."""
 
     def __init__(
         self,
@@ -204,46 +219,65 @@ class DuckFile:
         """True while this object keeps the file open."""
         return id(self) in self._shared.keepers and self._shared.file.is_open
 
+    @property
+    def holder(self) -> Holder | None:
+        """The process that has locked the file since an attempt to open it, which was not repeated with success."""
+        shared = self._shared
+        error = shared.blocked_by
+        return None if error is None else Holder(_owner(error), shared.blocked_since)
+
     def _stays_open(self) -> bool:
         """Whether the file stays open after a transaction: for keepers and waiting threads, for a limited time."""
         shared = self._shared
         hold_s = max(self.hold_s, min(4 * shared.close_s, self.longest_hold_s))
         return (bool(shared.keepers) or shared.waiting > 0) and time.monotonic() - shared.since < hold_s
 
+    @property
+    def _holder_limit_s(self) -> float:
+        return self.timeout_s if self.holder_wait_s is None else min(self.timeout_s, self.holder_wait_s)
+
     def _acquire_lock(self) -> _SharedFile:
-        shared = self._shared
+        shared, begun, wait_s = self._shared, time.monotonic(), min(_LOCK_S, self._holder_limit_s)
         with _SHARED_GUARD:
             shared.waiting += 1
         try:
-            if not shared.lock.acquire(timeout=self.timeout_s):
-                if shared.blocked_by is not None:  # the thread that holds `lock` waits for another process
+            while not shared.lock.acquire(timeout=wait_s):
+                waited_s = time.monotonic() - begun
+                blocked_by = shared.blocked_by  # the thread that holds `lock` waits for another process
+                if blocked_by is not None and waited_s >= self._holder_limit_s:
+                    raise self._busy_error(locked_message(self.path, waited_s, blocked_by)) from blocked_by
+                if waited_s >= self.timeout_s:
                     raise self._busy_error(
-                        locked_message(self.path, self.timeout_s, shared.blocked_by)
-                    ) from shared.blocked_by
-                raise self._busy_error(
-                    f"{self.path} was in use by another thread of this process for {self.timeout_s:g} s; "
-                    "increase the timeout"
-                )
+                        f"{self.path} was in use by another thread of this process for {self.timeout_s:g} s; "
+                        "increase the timeout"
+                    )
+                wait_s = min(_LOCK_S, self.timeout_s - waited_s)
         finally:
             with _SHARED_GUARD:
                 shared.waiting -= 1
         return shared
 
     def _open(self) -> None:
-        """Open the file if it is not open; waits until the timeout if another process has locked it."""
+        """Open the file if it is not open; waits until the timeout or a stop if another process has locked it."""
         shared = self._shared
         if not shared.file.is_open:
-            timer = RetryTimer(self.timeout_s, RETRY_S)
             time.sleep(max(0.0, shared.not_before - time.monotonic()))
-            self._attach(timer)
+            self._attach()
             shared.blocked_by = None
             shared.since = time.monotonic()
 
-    def _attach(self, timer: RetryTimer) -> None:
-        """Open the file, waiting for a lock until the time limit."""
+    def _attach(self) -> None:
+        """Open the file, waiting for a lock until the timeout.
+
+        A stop ends the wait. What is stored after the stop waits for a moment, unless an earlier wait was in vain.
+        """
         import duckdb
 
-        file = self._shared.file
+        file, stop, limit_s = self._shared.file, self.stop, self._holder_limit_s
+        if stop is not None and stop.is_set():
+            stop, limit_s = None, 0.0 if self._shared.blocked_by is not None else min(limit_s, _LAST_WAIT_S)
+        timer = RetryTimer(limit_s, RETRY_S, sleep=time.sleep if stop is None else stop.wait)
+        begun = time.monotonic()
         while True:
             try:
                 if file.open():
@@ -253,9 +287,10 @@ class DuckFile:
                 if not is_locked(error):
                     file.discard()  # after some errors DuckDB attaches nothing more
                     raise self._error(f"DuckDB cannot open {self.path}: {error}") from error
-                if timer.is_over:
-                    raise self._busy_error(locked_message(self.path, self.timeout_s, error)) from error
-                self._shared.blocked_by = error
+                self._shared.set_blocked(error)
+                if timer.is_over or (stop is not None and stop.is_set()):
+                    waited_s = time.monotonic() - begun
+                    raise self._busy_error(locked_message(self.path, waited_s, error)) from error
             timer.pause()
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
@@ -277,14 +312,18 @@ class DuckFile:
         return TargetBusyError(text, str(self.path)) if self._error is ConsumeError else self._error(text)
 
 
-def locked_message(path: Path, timeout_s: float, error: Exception) -> str:
+def locked_message(path: Path, waited_s: float, error: Exception) -> str:
     """A sentence that names the file, and the process that has locked it if DuckDB reports that."""
-    match = _PID.search(str(error))
-    owner = _process(match[1]) if match else "another connection"
     return (
-        f"{path} was locked by {owner} for {timeout_s:g} s; close that connection (for example a DuckDB shell or a "
-        "notebook), or keep it open for short times only"
+        f"{path} was locked by {_owner(error)} for {round(waited_s, 1):g} s; close that connection (for example a "
+        "DuckDB shell or a notebook), or keep it open for short times only"
     )
+
+
+def _owner(error: Exception) -> str:
+    """The process that DuckDB's error names."""
+    match = _PID.search(str(error))
+    return _process(match[1]) if match else "another connection"
 
 
 def _process(pid: str) -> str:

@@ -39,7 +39,9 @@ class DuckStore(DuckFile, TableStore):
         return tuple((each.st_ino, each.st_mtime_ns, each.st_size) for each in (found, log) if each is not None)
 
     def another(self) -> DuckStore:
-        return DuckStore(self.path, self.timeout_s, self._error)
+        store = DuckStore(self.path, self.timeout_s, self._error)
+        store.stop = self.stop
+        return store
 
     @contextmanager
     def scratch(self) -> Iterator[DuckStore]:
