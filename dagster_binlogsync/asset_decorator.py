@@ -12,6 +12,7 @@ from dagster_binlogsync.asset_tables import bind_tables
 from dagster_binlogsync.keys import safe_part
 from dagster_binlogsync.mirror_patterns import MirrorPattern, flatten_tables, mirrors
 from dagster_binlogsync.table_asset import TableAsset
+from dagster_binlogsync.table_step import build_table_step
 from dagster_binlogsync.tables import mirror
 from dagster_binlogsync.translator import BinlogsyncTranslator
 
@@ -58,14 +59,9 @@ def binlogsync_assets(
             bind_tables(context, found)
             yield from function(context, *arguments, **named)
 
-        return dg.multi_asset(
-            name=name or f"{safe_part(source)}_{function.__name__}",
-            specs=[table.spec for table in found],
-            check_specs=[check for table in found for check in table.check_specs],
-            can_subset=True,
-            pool=pool,
-            op_tags=op_tags,
-        )(run)
+        return build_table_step(
+            run, name or f"{safe_part(source)}_{function.__name__}", found, pool=pool, op_tags=op_tags
+        )
 
     return decorate
 

@@ -23,6 +23,7 @@ from dagster_binlogsync.keys import consume_job_name, consumers_key, continuous_
 from dagster_binlogsync.one_op_job import build_job
 from dagster_binlogsync.resource_keys import ResourceKeys, SourceResources
 from dagster_binlogsync.table_asset import TableAsset
+from dagster_binlogsync.table_step import build_table_step
 from dagster_binlogsync.tags import CONSUMER_TAG, CONTINUOUS_TAG
 
 RunConsumers = Callable[
@@ -48,13 +49,6 @@ def build_consumers_asset(
     by_key = {table.key: table.consumer for table in tables}
     bookmark_resources = {"positions"} if any(table.consumer.start != "all" for table in tables) else set()
 
-    @dg.multi_asset(
-        name=f"consumers_{safe_part(source)}",
-        specs=[table.spec for table in tables],
-        check_specs=[check for table in tables for check in table.check_specs],
-        can_subset=True,
-        required_resource_keys=keys.require(("jetstream", "warehouse", "mysql", *bookmark_resources)),
-    )
     def _consume(context: dg.AssetExecutionContext, config: ConsumeConfig) -> Iterator[ConsumerEvent]:
         tag_code(context, code)
         selected = [by_key[key] for key in by_key if key in context.selected_asset_keys]
@@ -62,7 +56,12 @@ def build_consumers_asset(
         warn_uncaptured(context, selected, uncaptured)
         yield from execute(context, config, selected, keys.find(context))
 
-    return _consume
+    return build_table_step(
+        _consume,
+        f"consumers_{safe_part(source)}",
+        tables,
+        required_resource_keys=keys.require(("jetstream", "warehouse", "mysql", *bookmark_resources)),
+    )
 
 
 def build_consume_job(source: str, tables: Sequence[TableAsset]) -> Any:
