@@ -21,7 +21,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median, quantiles
 
@@ -41,9 +42,9 @@ from binlogsync.tail.run import Tail, TailOptions, TailProgress
 RATES = (100, 1000)
 TABLES = 20
 _XID_EVENT = 16
-_DATABASE = "latency"
+DATABASE = "latency"
 _CREATE = (
-    f"CREATE TABLE {_DATABASE}.t{{number}} "
+    f"CREATE TABLE {DATABASE}.t{{number}} "
     "(id INT AUTO_INCREMENT PRIMARY KEY, number INT, at DATETIME(6), memo VARCHAR(80))"
 )
 _SETTLE_S = 4.0  # more than the longest flush interval
@@ -79,10 +80,7 @@ def main(seconds: float) -> None:
         servers.nats() as server,
     ):
         config = MySQLConfig(mysql.host, mysql.port, mysql.user, mysql.password, tls=TLS("disabled"))
-        with mysql.connect(autocommit=True) as connection, connection.cursor() as cursor:
-            cursor.execute(f"CREATE DATABASE {_DATABASE}")
-            for number in range(TABLES):
-                cursor.execute(_CREATE.format(number=number))
+        create_tables(mysql)
         print(f"{'rate':>7}  {'variant':<16} {'median ms':>9} {'p99':>9} {'max':>9} {'flushes':>8} {'CPU ms':>8}"  # noqa: T201
               f" {'a change':>8}")  # fmt: skip
         for rate in RATES:
@@ -119,23 +117,39 @@ def measure(
     return LatencyResult([(stored[n] - at) * 1e3 for n, at in committed.items()], cpu_ms, flushes)
 
 
-def measure_consumers(mysql: servers.MySQLServer, config: MySQLConfig, url: str, kind: Kind, seconds: float) -> None:
-    """Print the latency of consumers of all tables at each rate, and their processor time without changes."""
-    source, spawn = f"latency{kind}", multiprocessing.get_context("spawn")
+def create_tables(mysql: servers.MySQLServer) -> None:
+    """Create the database with empty tables; tables that exist are created again."""
+    with mysql.connect(autocommit=True) as connection, connection.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE IF NOT EXISTS {DATABASE}")
+        for number in range(TABLES):
+            cursor.execute(f"DROP TABLE IF EXISTS {DATABASE}.t{number}")
+            cursor.execute(_CREATE.format(number=number))
+
+
+@contextmanager
+def tailing(config: MySQLConfig, url: str, variant: tuple[str, str]) -> Iterator[None]:
+    """Run the tail of a variant (source, name) in its own process."""
+    spawn = multiprocessing.get_context("spawn")
     ready, report = spawn.Event(), spawn.Queue()
-    tail = spawn.Process(target=_publish, args=(config, url, (source, "eager"), ready, report), daemon=True)
+    tail = spawn.Process(target=_publish, args=(config, url, variant, ready, report), daemon=True)
     tail.start()
     try:
         if not ready.wait(60):
             raise SystemExit("the tail did not start")
-        with mysql.connect(autocommit=True) as connection, connection.cursor() as cursor:
-            for number in range(TABLES):  # again, so that the stream contains them from their creation
-                cursor.execute(f"DROP TABLE {_DATABASE}.t{number}")
-                cursor.execute(_CREATE.format(number=number))
+        yield
+    finally:
+        _end(tail)
+
+
+def measure_consumers(mysql: servers.MySQLServer, config: MySQLConfig, url: str, kind: Kind, seconds: float) -> None:
+    """Print the latency of consumers of all tables at each rate, and their processor time without changes."""
+    source = f"latency{kind}"
+    with tailing(config, url, (source, "eager")):
+        create_tables(mysql)  # again, so that the stream contains them from their creation
         write(mysql, TABLES, 1)
         while asyncio.run(_count(url, source)) < TABLES:
             time.sleep(0.1)
-        with consumers(kind, url, source, [(_DATABASE, f"t{number}") for number in range(TABLES)]) as running:
+        with consumers(kind, url, source, [(DATABASE, f"t{number}") for number in range(TABLES)]) as running:
             running.report()
             time.sleep(IDLE_S)
             idle = running.report()
@@ -146,8 +160,6 @@ def measure_consumers(mysql: servers.MySQLServer, config: MySQLConfig, url: str,
                 running.report()
                 committed = write(mysql, rate, seconds)
                 print(describe(f"commit to {kind}", rate, committed, wait_for(running, committed)), flush=True)  # noqa: T201
-    finally:
-        _end(tail)
 
 
 def _end(process: multiprocessing.context.SpawnProcess) -> None:
@@ -164,7 +176,7 @@ def write(mysql: servers.MySQLServer, rate: int, seconds: float) -> dict[int, fl
         for number in range(int(rate * seconds)):
             time.sleep(max(0.0, begun + number / rate - time.monotonic()))
             cursor.execute(
-                f"INSERT INTO {_DATABASE}.t{number % TABLES} (number, at, memo) "
+                f"INSERT INTO {DATABASE}.t{number % TABLES} (number, at, memo) "
                 f"VALUES ({number}, NOW(6), 'a note of some length')"
             )
             committed[number] = time.time()
@@ -237,7 +249,7 @@ def _tail(
     stop: threading.Event,
     begin: Callable[[], None],
 ) -> int:
-    options = TailOptions(source, include=(f"{_DATABASE}.*",), **mode)  # type: ignore[arg-type]
+    options = TailOptions(source, include=(f"{DATABASE}.*",), **mode)  # type: ignore[arg-type]
     is_begun = False
 
     def report(progress: TailProgress) -> None:
