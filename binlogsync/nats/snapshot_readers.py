@@ -22,7 +22,7 @@ from binlogsync.nats.account import probe_publish, snapshot_probe
 from binlogsync.nats.client import DeniedError, NatsConnection, NatsOptions
 from binlogsync.nats.durable import ANNOUNCED, all_filters, is_temporary, list_configs
 from binlogsync.nats.server_errors import refused_error
-from binlogsync.nats.stream_tables import Table, ask_stream
+from binlogsync.nats.stream_tables import Table, ask_stream, no_stream_error
 from binlogsync.nats.stream_update import request_api, update_stream
 
 Readers = Mapping[str, Collection[Table]]
@@ -32,7 +32,10 @@ _FILTERS_S = 600.0
 
 
 def list_readers(options: NatsOptions, source: str) -> Readers:
-    """The consumers that have a durable in the stream, over a separate connection. Raises SinkError."""
+    """The consumers that have a durable in the stream, over a separate connection.
+
+    Raises SinkError, WireError when the source has no stream yet.
+    """
     return ask_stream(options, source, _find_readers)
 
 
@@ -118,7 +121,11 @@ async def _add_filters(client: Client, source: str, prefix: str, tables: Collect
 
 async def _find_readers(client: Client, source: str) -> Readers:
     found: dict[str, set[Table]] = {}
-    for name, config in (await list_configs(client, subjects.stream_name(source))).items():
+    try:
+        configs = await list_configs(client, subjects.stream_name(source))
+    except nats.js.errors.NotFoundError:
+        raise no_stream_error(source) from None
+    for name, config in configs.items():
         client_id = subjects.client_of_durable(name)
         if client_id is None or is_temporary(client_id):
             continue

@@ -180,6 +180,9 @@ def test_a_source_without_a_stream_is_an_error(run: Run, source: str, nats_serve
     code, _, err = run("shop.orders", "--no-wait")
     assert code == 1
     assert f"stream {stream_name(source)} does not exist: the tail creates it; start the tail first" in err
+    code, _, err = run("shop.orders", "--consumer", "app", "--no-wait")
+    assert code == 1
+    assert f"has no stream {stream_name(source)} yet; start its tail" in err
 
 
 @pytest.mark.parametrize(

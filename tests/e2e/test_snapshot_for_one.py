@@ -141,6 +141,15 @@ def test_a_table_without_a_key_is_reset_for_one_consumer(deployment: SnapshotDep
             mirror_heap()
             assert mirror_rows(files["one"], name, "heap") == deployment.rows("heap")
             assert mirror_rows(files["other"], name, "heap") == [(3, "new")] * (number + 1)
+        for client in files:  # one after another
+            assert deployment.run("snapshot", f"{name}.heap", "--consumer", client, "--no-wait").returncode == 0
+        done = deployment.run("snapshot", f"{name}.heap", "--consumer", "other")
+        assert done.returncode == 0, done.stderr
+        mirror_heap()
+        for file in files.values():
+            assert mirror_rows(file, name, "heap") == deployment.rows("heap")
         tail.interrupt()
     assert {each["op"] for each in envelopes(deployment.nats.url, deployment.source)} == {"c"}
-    assert len(envelopes(deployment.nats.url, deployment.source, "one")) == 2 + 2 + 4 + 5
+    assert len(envelopes(deployment.nats.url, deployment.source, "one")) == 2 + (1 + 4) + (1 + 5) + (
+        1 + 5
+    )  # a reset before the rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -26,6 +27,7 @@ from tests.sinks.nats_proxy import NatsProxy
 
 TABLE = ("shop", "small")
 CLIENT = "app: one.*"
+_ANNOUNCEMENTS = 15
 
 
 class RowStream(FilledStream):
@@ -191,6 +193,48 @@ def test_a_durable_that_is_created_after_the_announcement_reads_both(fill: Calla
         assert (len(filled.filters(name)), len(filled.filters("other"))) == (2, 1)
         filled.publish(1)
         assert ops(drain(reader, name)).endswith("r")
+
+
+def test_no_row_is_passed_by_a_reader_that_creates_its_durable_again_and_again(fill: Callable[..., RowStream]) -> None:
+    filled = fill()
+    name, prefix = subjects.durable_name(CLIENT, *TABLE), subjects.snapshot_prefix(filled.source, CLIENT)
+    found: list[StreamBatch] = []
+    is_over, errors = threading.Event(), list[BaseException]()
+
+    def read() -> None:
+        try:
+            with filled.reader() as reader:
+                last = 0
+                while not is_over.is_set() or last < reader.last_sequence():
+                    reader.ensure_durable(name, *TABLE, last + 1, client_id=CLIENT)  # the last fetch was not acked
+                    found.extend(reader.fetch(name, 5, 0.05))
+                    last = found[-1].last_sequence if found else 0
+                    if is_over.is_set() and reader.has_all(name):
+                        return
+        except BaseException as error:  # noqa: BLE001 - the test fails with it
+            errors.append(error)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        filled.allow_rows()
+        for number in range(_ANNOUNCEMENTS):
+            filled.changes()
+            direct_rows(filled.sink.options, filled.source, prefix, [TABLE])
+            filled.publish(1 + number % 3)
+            filled.changes()
+            direct_rows(filled.sink.options, filled.source, None, ())
+    finally:
+        is_over.set()
+        thread.join()
+    assert not errors, errors
+    with filled.reader() as reader:
+        reader.ensure_durable("all", *TABLE, 1, client_id=CLIENT)
+        wanted = drain(reader, "all")
+    assert [s for item in found for s in item.sequences.to_pylist()] == [
+        s for item in wanted for s in item.sequences.to_pylist()
+    ]
+    assert ops(found).count("r") == sum(1 + number % 3 for number in range(_ANNOUNCEMENTS))
 
 
 # Streams
