@@ -40,14 +40,26 @@ def test_the_tail_carries_out_what_the_job_requests(project: DagsterProject, mon
     with closing(
         NatsSnapshotRequests(NatsOptions(url=project.environment["BINLOGSYNC_NATS_URL"]), project.source)
     ) as made:
-        [stored] = made.list()
-        for _ in range(SHIFTS):
-            assert built.resolve_job_def(f"tail_{project.source}").execute_in_process(instance=project.instance).success
-            if made.list()[0].status.has_ended:
-                break
-        assert made.list()[0].status.state == "done"
-    assert control(action="status", snapshot=stored.request.id)
-    assert not control(action="cancel", snapshot=stored.request.id)
-    seen.clear()
-    assert project.consume(built, notes).success
-    assert seen == [("c", 4), ("r", 1), ("r", 2), ("r", 3), ("r", 4)]
+
+        def carry_out() -> str:
+            """Run the tail until the newest request has ended; its id."""
+            for _ in range(SHIFTS):
+                job = built.resolve_job_def(f"tail_{project.source}")
+                assert job.execute_in_process(instance=project.instance).success
+                if made.list()[-1].status.has_ended:
+                    break
+            assert made.list()[-1].status.state == "done"
+            return made.list()[-1].request.id
+
+        id = carry_out()
+        assert control(action="status", snapshot=id)
+        assert not control(action="cancel", snapshot=id)
+        seen.clear()
+        assert project.consume(built, notes).success
+        assert seen == [("c", 4), ("r", 1), ("r", 2), ("r", 3), ("r", 4)]
+        seen.clear()
+        assert not control(tables=[f"{project.source}.*"], consumer="nobody", wait=False)
+        assert control(tables=[f"{project.source}.*"], consumer="dagster", where="id > 2", wait=False)
+        carry_out()
+        assert project.consume(built, notes).success
+        assert seen == [("r", 3), ("r", 4)]
