@@ -45,7 +45,6 @@ from binlogsync.tail.progress import ProgressCounter, TailPhase
 from binlogsync.tail.reset_detection import ResetDetector
 from binlogsync.tail.saving import CheckpointSaver
 from binlogsync.tail.session_config import SessionConfig, SessionState, TailCallbacks
-from binlogsync.tail.snapshot_pace import SnapshotPace
 from binlogsync.tail.snapshot_policy import request_if_needed
 from binlogsync.tail.snapshot_start import start_snapshots
 from binlogsync.tail.start import TailStart, find_tail_start
@@ -148,9 +147,8 @@ class Session:
             if any(sink.takes_snapshots and at is None for sink, at in found.sinks.items()):
                 self._request_snapshot(is_new_stream=True)
             self._snapshot = start_snapshots(
-                config, self._config.snapshots, found.sinks, (self._config.filter.folded(info.fold), info.fold),
-                lambda: self._wake(), SnapshotPace(options.flush_interval_s, is_eager=options.is_eager),
-                options.snapshot_keyless_rows,
+                config, options, self._config.snapshots, found.sinks,
+                (self._config.filter.folded(info.fold), info.fold), lambda: self._wake(),
             )  # fmt: skip
             self._read(info, found.start.read_start(), fanout)
         finally:

@@ -16,6 +16,7 @@ from binlogsync.sinks import Sink
 from binlogsync.snapshot.requests import SnapshotRequests
 from binlogsync.table_names import Fold
 from binlogsync.tail.incremental_snapshot import IncrementalSnapshot
+from binlogsync.tail.options import TailOptions
 from binlogsync.tail.snapshot_pace import SnapshotPace
 from binlogsync.tail.snapshot_reader import SnapshotReader
 from binlogsync.tail.snapshot_watch import SnapshotWatch
@@ -25,33 +26,32 @@ log = logging.getLogger(__name__)
 
 def start_snapshots(
     config: MySQLConfig,
+    options: TailOptions,
     requests: SnapshotRequests | None,
     sinks: Mapping[Sink, Checkpoint | None],
     captured: tuple[TableFilter, Fold],
     wake: Callable[[], None],
-    pace: SnapshotPace,
-    keyless_rows: int,
 ) -> IncrementalSnapshot | None:
     """The snapshots of this session; None without requests, or without a sink that takes their rows.
 
     Args:
         config: the server.
+        options: those of the tail: the name of the source, its flushes, and the largest table without a key.
         requests: of the source.
         sinks: each with its checkpoint.
         captured: the folded filter of the source, and how names are folded.
         wake: called in any thread when there may be rows to publish.
-        pace: how much is published at a time.
-        keyless_rows: largest number of rows of a table without a key.
     """
+    source = options.source
     taking = [sink for sink in sinks if sink.takes_snapshots]
     if requests is None or not taking:
         return None
     if len(taking) > 1:
         names = ", ".join(sink.name for sink in taking)
-        log.warning("%s: no snapshots are published, because several sinks take them: %s", config.source, names)
+        log.warning("%s: no snapshots are published, because several sinks take them: %s", source, names)
         return None
     [sink] = taking
-    state = _parse(config.source, sink.stored_snapshot)
+    state = _parse(source, sink.stored_snapshot)
     is_captured, fold = captured
 
     def find_tables(patterns: Sequence[str]) -> Sequence[tuple[str, str]]:
@@ -59,8 +59,9 @@ def start_snapshots(
         names = fold_tables(tuple(list_tables(config)), fold)
         return sorted(name for name in set(names) if is_captured.captures(*name) and wanted.captures(*name))
 
-    watch = SnapshotWatch(config.source, requests, find_tables, None if state is None else state.id, wake, sink)
-    reader = SnapshotReader(config, wake, keyless_rows)
+    watch = SnapshotWatch(source, requests, find_tables, None if state is None else state.id, wake, sink)
+    reader = SnapshotReader(config, wake, options.snapshot_keyless_rows)
+    pace = SnapshotPace(options.flush_interval_s, is_eager=options.is_eager)
     return IncrementalSnapshot(watch, reader, pace, state, sinks[sink])
 
 
