@@ -145,6 +145,9 @@ class DurableConsumer:
         self.reads_own = announced is not None and own.startswith(f"{announced}.")
         if not self.reads_own and info.state.subjects:
             self.reads_own = ((await js.get_last_msg(stream, own)).seq or 0) > self.given
+        if self.reads_own and not any(own.startswith(each[:-1]) for each in info.config.subjects or ()):
+            log.warning("stream %s has lost the subject %s: its messages are not read", stream, own)
+            self.reads_own = False
         return self.reads_own != before
 
     async def drop_subscription(self) -> None:

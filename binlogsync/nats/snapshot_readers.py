@@ -9,6 +9,7 @@ changes, and in no case passes a row unseen.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
@@ -29,6 +30,9 @@ Readers = Mapping[str, Collection[Table]]
 """Client id -> (database, table) of each table that it reads."""
 _TRIES = 20
 _FILTERS_S = 600.0
+_AGAIN_S = 0.5
+_SETTLE_S = 0.05
+_UNAVAILABLE = 503
 
 
 def list_readers(options: NatsOptions, source: str) -> Readers:
@@ -52,11 +56,13 @@ def find_snapshot_readers(options: NatsOptions, source: str) -> Readers:
         except DeniedError as error:
             raise ConfigError(str(error)) from error
         except nats.js.errors.APIError as error:
+            if error.code == _UNAVAILABLE:
+                raise refused_error(options.address, name, error) from error
             raise ConfigError(
                 f"stream {name} cannot have the subjects {subjects.all_snapshot_subjects(source)} of rows for one "
                 f"consumer: {error.description}"
             ) from error
-        return connection.retry(lambda client: _find_readers(client, source))
+        return connection.retry(lambda client: _find_all_readers(client, source))
 
 
 def direct_rows(options: NatsOptions, source: str, prefix: str | None, tables: Collection[Table]) -> None:
@@ -116,7 +122,16 @@ async def _add_filters(client: Client, source: str, prefix: str, tables: Collect
             body = {"stream_name": stream, "config": {**config, "filter_subjects": wanted[name]}, "action": "update"}
             with suppress(nats.js.errors.APIError):  # its reader has deleted it, or created it again, meanwhile
                 await request_api(client, f"CONSUMER.CREATE.{stream}.{name}", body)
+        await asyncio.sleep(_SETTLE_S)  # servers of a cluster do not change it at the same time
     raise SinkError(f"stream {stream}: the durables of {parsed[1]!r} ({', '.join(late[:3])}) cannot be changed")
+
+
+async def _find_all_readers(client: Client, source: str) -> Readers:
+    """Also those with a durable that does not exist for a moment, because its reader creates it again."""
+    first = await _find_readers(client, source)
+    await asyncio.sleep(_AGAIN_S)
+    second = await _find_readers(client, source)
+    return {each: {*first.get(each, ()), *second.get(each, ())} for each in {**first, **second}}
 
 
 async def _find_readers(client: Client, source: str) -> Readers:

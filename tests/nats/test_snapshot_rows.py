@@ -256,6 +256,21 @@ def test_the_first_snapshot_for_one_adds_the_subjects_and_keeps_all_settings(fil
     filled.sink.open(filled.source)
 
 
+def test_a_consumer_runs_although_the_subjects_were_removed(
+    fill: Callable[..., RowStream], caplog: pytest.LogCaptureFixture
+) -> None:
+    filled = fill().allow_rows()
+    filled.publish(2)
+    config = ask(filled.server.url, lambda js: js.stream_info(filled.stream)).config
+    older = config.evolve(subjects=[subjects.all_subjects(filled.source)])
+    ask(filled.server.url, lambda js: js.update_stream(older))
+    filled.changes()
+    with filled.reader() as reader:
+        reader.ensure_durable("d", *TABLE, 1, client_id=CLIENT)
+        assert "r" not in ops(drain(reader))
+    assert "has lost the subject cdc_snapshot." in caplog.text
+
+
 def test_a_stream_that_cannot_have_the_subjects_is_used_without_them(
     fill: Callable[..., RowStream], nats_server: NATSServer
 ) -> None:
