@@ -6,7 +6,8 @@ For each format, twice in turn: the tail stores CHANGES (600,000) changes of one
 tail on the idle server publishes the rows of the table. Reading the rows in one view, without publishing them, is the
 limit of that. Then one client commits 100 one-row transactions a
 second for SECONDS (15), with an eager tail and with one that flushes every 0.5 s, without and with a snapshot of the
-large table beside it; latency is from the end of COMMIT to the time of the message in the stream.
+large table beside it; latency is from the end of COMMIT to the time of the message in the stream. The same beside a
+copy of the table without a key, for whose rows all changes wait.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
+from itertools import product
 from multiprocessing.synchronize import Event
 from statistics import median, quantiles
 
@@ -42,6 +45,7 @@ from binlogsync.tail.run import Tail, TailOptions
 
 _WAIT_S = 600.0
 _RATE = 100
+_KEYLESS = "bulk_without_key"
 _MODES: dict[str, dict[str, object]] = {"eager": {"flush": "eager"}, "interval 0.5 s": {"flush_interval_s": 0.5}}
 
 
@@ -58,8 +62,8 @@ def main(changes: int, seconds: float) -> None:
             count = int(cursor.fetchall()[0][0])
         for number in range(2):
             begun_s = time.perf_counter()
-            with read_table(config, DATABASE, "bulk") as table:
-                found = sum(map(len, table.batches()))
+            with read_table(config, DATABASE, "bulk") as view:
+                found = sum(map(len, view.batches()))
             print(f"reading alone  {found / (time.perf_counter() - begun_s):9,.0f} rows/s")  # noqa: T201
             for name, chosen in FORMATS.items():
                 stream = JetStreamOptions(url=server.url, **chosen)
@@ -70,15 +74,23 @@ def main(changes: int, seconds: float) -> None:
                       f"ratio {snapshot_rate / rate:.2f}", flush=True)  # fmt: skip
         with mysql.connect(autocommit=True) as connection, connection.cursor() as cursor:
             cursor.execute(f"CREATE TABLE {DATABASE}.live (id INT PRIMARY KEY, memo VARCHAR(80))")
-        for number, name in enumerate(_MODES, 1):
-            measure(mysql, config, server.url, number, name, seconds)
+            cursor.execute(f"CREATE TABLE {DATABASE}.{_KEYLESS} AS SELECT * FROM {DATABASE}.bulk")
+        for number, (name, table) in enumerate(product(_MODES, ("bulk", _KEYLESS)), 1):
+            measure(mysql, config, server.url, number, name, table, seconds)
 
 
 def publish(config: MySQLConfig, stream: JetStreamOptions, source: str, count: int) -> float:
     """Seconds of a snapshot of the table, from its begin until its end is stored."""
     requests, stop = MemorySnapshotRequests(), threading.Event()
     options = TailOptions(source, include=(f"{DATABASE}.*",), preflight=False)
-    tail = Tail(config, [JetStreamSink(stream)], MemoryPositionStore(), options, owner="bench", snapshots=requests)
+    tail = Tail(
+        replace(config, source=source),
+        [JetStreamSink(stream)],
+        MemoryPositionStore(),
+        options,
+        owner="bench",
+        snapshots=requests,
+    )
     thread = threading.Thread(target=tail.run, args=(stop,), daemon=True)
     thread.start()
     try:
@@ -102,15 +114,17 @@ def wait_for_end(requests: SnapshotRequests, id: str) -> SnapshotStatus:
     raise SystemExit("the snapshot did not end")
 
 
-def measure(mysql: servers.MySQLServer, config: MySQLConfig, url: str, number: int, name: str, seconds: float) -> None:
-    """Print the latency without and with a snapshot."""
+def measure(
+    mysql: servers.MySQLServer, config: MySQLConfig, url: str, number: int, name: str, table: str, seconds: float
+) -> None:
+    """Print the latency without and with a snapshot of the table."""
     source, first = f"live{number}", number * 100_000
     with tailing(config, url, source, name), closing(NatsSnapshotRequests(NatsOptions(url=url), source)) as requests:
         write(mysql, first, 2.0)
         time.sleep(1.0)
         committed = write(mysql, first + 10_000, seconds)
         time.sleep(1.0)
-        id = requests.create(new_request([f"{DATABASE}.bulk"])).request.id
+        id = requests.create(new_request([f"{DATABASE}.{table}"])).request.id
         while not (stored := requests.load(id)) or not stored.status.rows:
             time.sleep(0.05)
         beside = write(mysql, first + 20_000, seconds)
@@ -119,11 +133,11 @@ def measure(mysql: servers.MySQLServer, config: MySQLConfig, url: str, number: i
         is_over = stored is not None and stored.status.has_ended
         time.sleep(2.0)
         at = asyncio.run(_stored_at(url, source))
-    for what, times in (("no snapshot", committed), ("snapshot", beside)):
+    for what, times in (("no snapshot", committed), (table, beside)):
         found = sorted((at[row] - when) * 1e3 for row, when in times.items())
         p99 = quantiles(found, n=100)[98]
-        note = f"  {rows:,} rows published{', then over' if is_over else ''}" if what == "snapshot" else ""
-        print(f"{name:<15} {what:<12} median {median(found):7.1f} ms  p99 {p99:7.1f}  max {found[-1]:7.1f}{note}",  # noqa: T201
+        note = f"  {rows:,} rows published{', then over' if is_over else ''}" if what == table else ""
+        print(f"{name:<15} {what:<16} median {median(found):7.1f} ms  p99 {p99:7.1f}  max {found[-1]:7.1f}{note}",  # noqa: T201
               flush=True)  # fmt: skip
 
 
@@ -146,7 +160,9 @@ def tailing(config: MySQLConfig, url: str, source: str, name: str) -> Iterator[N
 def _tail(config: MySQLConfig, url: str, source: str, name: str, ready: Event, stop: Event) -> None:
     options = TailOptions(source, include=(f"{DATABASE}.*",), preflight=False, **_MODES[name])  # type: ignore[arg-type]
     sink, requests = JetStreamSink(JetStreamOptions(url=url)), NatsSnapshotRequests(NatsOptions(url=url), source)
-    tail = Tail(config, [sink], MemoryPositionStore(), options, owner="bench", snapshots=requests)
+    tail = Tail(
+        replace(config, source=source), [sink], MemoryPositionStore(), options, owner="bench", snapshots=requests
+    )
 
     def progress(now: object) -> None:
         if getattr(now, "bytes_read", 0):

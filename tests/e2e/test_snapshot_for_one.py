@@ -94,6 +94,28 @@ def test_the_rows_reach_one_consumer_alone(deployment: SnapshotDeployment, setti
         assert not [each for each in envelopes(deployment.nats.url, deployment.source) if each["op"] == "r"]
 
 
+def test_a_whole_table_is_reset_for_one_consumer_alone(deployment: SnapshotDeployment) -> None:
+    name, files = deployment.mysql.name, [deployment.folder / f"{client}.duckdb" for client in ("one", "two")]
+    deployment.mysql.execute("CREATE TABLE heap (a INT, b VARCHAR(20))")
+    deployment.mysql.execute("INSERT INTO heap VALUES (1, 'x'), (1, 'x'), (2, NULL)")
+    options = [replace(QUICK, client_id=file.stem) for file in files]
+    with deployment.running("tail") as tail:
+        tail.wait_for_message("waiting for changes")
+        deployment.mysql.execute("INSERT INTO heap VALUES (1, 'x'), (3, 'y')")
+        deployment.wait_stored(tail)
+        for file, chosen in zip(files, options, strict=True):
+            deployment.consume("heap", Mirror(file, name, "heap"), chosen)
+            assert mirror_rows(file, name, "heap") == deployment.rows("heap")
+        done = deployment.run("snapshot", f"{name}.heap", "--consumer", "one")
+        assert done.returncode == 0, done.stderr
+        found = [
+            deployment.consume("heap", Mirror(file, name, "heap"), c) for file, c in zip(files, options, strict=True)
+        ]
+        tail.interrupt()
+    assert [dict(counts) for counts in found] == [{"t": 1, "r": 5}, {}]
+    assert [mirror_rows(file, name, "heap") for file in files] == [deployment.rows("heap")] * 2
+
+
 def test_a_consumer_that_is_running_gets_the_rows_at_once(deployment: SnapshotDeployment) -> None:
     name, kept = deployment.mysql.name, kept_rows()
     with deployment.running("tail") as tail:
