@@ -88,8 +88,8 @@ def test_the_stream_equals_the_tables_at_each_row(
 
 
 @contextmanager
-def altering(database: FreshDatabase, seed: int) -> Iterator[None]:
-    """Alters and truncates the tables until the end of the block."""
+def altering(database: FreshDatabase, seed: int, statements: Sequence[str] = ()) -> Iterator[None]:
+    """Alters and truncates the tables, or executes these statements, until the end of the block."""
     stop, chance = threading.Event(), random.Random(seed)
     failures: list[BaseException] = []
 
@@ -98,7 +98,7 @@ def altering(database: FreshDatabase, seed: int) -> Iterator[None]:
             with database.server.connect(database=database.name, autocommit=True) as connection:
                 while not stop.wait(chance.random() * 0.15):
                     with connection.cursor() as cursor:
-                        cursor.execute(chance.choice(_STATEMENTS))
+                        cursor.execute(chance.choice(statements or _STATEMENTS))
         except BaseException as error:  # noqa: BLE001 - raised at the end of the block
             failures.append(error)
 

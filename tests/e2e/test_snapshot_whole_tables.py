@@ -24,6 +24,7 @@ from tests.e2e.snapshot_oracle import StreamFaults
 from tests.e2e.snapshot_scenario import Snapshots, use_small_slices
 from tests.e2e.snapshot_writers import NUMBERS, SnapshotWriters
 from tests.e2e.tailing import mirror
+from tests.e2e.test_snapshot_simulation import altering
 from tests.e2e.whole_table_oracle import HEAP, HEAP_OPERATIONS, check_heap, create_heap, ops_in_order, stages
 from tests.waiting import wait_until
 
@@ -92,6 +93,30 @@ def test_mysql_without_gtids(server_without_gtids: servers.MySQLServer, nats_ser
     with fresh_database(server_without_gtids) as database:
         faults = simulate(database, nats_server.url, 4)
     assert not faults.sentences, faults
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flush", ["interval", "eager"])
+def test_statements_beside_writers(flush: str, mysql: FreshDatabase, nats_server: NATSServer) -> None:
+    scenario = scenario_of(mysql, nats_server.url)
+    statements = [
+        f"ALTER TABLE {HEAP} MODIFY a BIGINT",
+        f"ALTER TABLE {HEAP} MODIFY a INT",
+        f"ALTER TABLE {HEAP} MODIFY b VARCHAR(30)",
+        f"ALTER TABLE {HEAP} COMMENT 'again'",
+        f"TRUNCATE TABLE {HEAP}",
+        f"INSERT INTO {HEAP} WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 200) "
+        "SELECT i % 20, 'old' FROM n",
+    ]
+    with scenario.tail(flush=flush) as tail:
+        with SnapshotWriters(mysql, 8, operations=HEAP_OPERATIONS).running(), altering(mysql, 8, statements):
+            for _ in range(5):
+                status = scenario.wait(scenario.request(), tail)
+                assert status.state == "done", status
+        scenario.catch_up(tail)
+    faults = check(scenario)
+    assert not faults.sentences, faults
+    assert faults.published[HEAP] >= 5
 
 
 def test_mirrors_from_the_stream_alone(mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path) -> None:
