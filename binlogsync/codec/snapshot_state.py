@@ -33,6 +33,7 @@ class SnapshotState:
             SQL literal for each column of the key. Empty before the first row.
         order: identifies the order of the rows in which `key` is a place; "" before the first row.
         ordinal: of the next row.
+        spent: how many ordinals since the first one are of resets, and of rows that were published before a reset.
         done: whether all rows of all tables are published, or the snapshot was cancelled.
     """
 
@@ -43,6 +44,7 @@ class SnapshotState:
     order: str = ""
     ordinal: int = FIRST_ORDINAL
     done: bool = False
+    spent: int = 0
 
     def to_text(self) -> str:
         """One line of JSON in ASCII, as headers have to be."""

@@ -268,16 +268,17 @@ class IncrementalSnapshot:
         if table.has_begun:
             rows = table.take(self._pace.rows, self._pace.bytes)
             found, count = publish_whole(rows, state, reached, table.read_us, is_end=table.is_read), len(rows)
+            self._state = replace(state, ordinal=state.ordinal + count)
         else:
             if state.ordinal + table.count > LAST_ORDINAL:
                 self._leave_out(table, _NO_NUMBERS)
                 return None
             self._pace.begin_whole()
-            counts.begin_whole(state.table, table.count)
+            spent = state.spent + 1 + counts.begin_whole(state.table, table.count)
             table.begin()
-            where = (table.schema, table.server[1], state, reached, table.read_us)
-            found, count = publish_reset(*where, is_end=table.is_read), 0
-        self._state = replace(state, ordinal=state.ordinal + max(1, count))
+            self._state = after = replace(state, ordinal=state.ordinal + 1, spent=spent)
+            of_table = (table.schema, table.server[1])
+            found, count = publish_reset(of_table, state, after, reached, table.read_us, is_end=table.is_read), 0
         counts.published(count, state.table)
         self._pace.publish(max(1, count), now_s)
         return found

@@ -25,7 +25,7 @@ class SnapshotCounts:
         if state is not None and state.table < len(self._tables):
             # The stored status may be older than the progress.
             others = sum(table.rows for number, table in enumerate(self._tables) if number != state.table)
-            rows = max(0, state.ordinal - current.first_ordinal - others)
+            rows = max(0, state.ordinal - current.first_ordinal - state.spent - others)
             self._set(state.table, rows=rows)
             for number in range(state.table):
                 if self._tables[number].state != "failed":
@@ -38,9 +38,11 @@ class SnapshotCounts:
         """Rows of this table follow."""
         self._set(table, state="running", estimate=estimate)
 
-    def begin_whole(self, table: int, rows: int) -> None:
-        """All rows of this table follow a reset; those that were published before a restart no longer count."""
+    def begin_whole(self, table: int, rows: int) -> int:
+        """All rows of this table follow a reset. Returns how many were published before, which no longer count."""
+        before = self._tables[table].rows
         self._set(table, state="running", rows=0, estimate=rows)
+        return before
 
     def published(self, rows: int, table: int | None) -> None:
         """A flush of rows was sent; None for the end of the request."""

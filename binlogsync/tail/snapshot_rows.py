@@ -54,14 +54,23 @@ def publish(
 
 
 def publish_reset(
-    schema: TableSchema, server_id: int, before: SnapshotState, at: Checkpoint, ts_us: int, *, is_end: bool
+    table: tuple[TableSchema, int],
+    before: SnapshotState,
+    after: SnapshotState,
+    at: Checkpoint,
+    ts_us: int,
+    *,
+    is_end: bool,
 ) -> PublishedRows:
-    """The change that empties a table before all its rows; `is_end` if it has none. The others are as for `publish`."""
+    """The change that empties a table (schema, server_id) before all its rows; `is_end` if it has none. The others are
+    as for `publish`.
+    """
+    schema, server_id = table
     nothing = pa.nulls(1, schema.image_type())
     gtids = pa.array([f"{SNAPSHOT}{before.id}:{_LAST if is_end else _FIRST}"])
     source = _source(before.ordinal, gtids, at, ts_us)
     batch = build_batch(schema, ["t"], (nothing, nothing), source, (at.server_uuid, server_id))
-    return PublishedRows(batch, SnapshotProgress(replace(before, ordinal=before.ordinal + 1).to_text()))
+    return PublishedRows(batch, SnapshotProgress(after.to_text()))
 
 
 def publish_whole(

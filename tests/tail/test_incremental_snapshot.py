@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -94,13 +95,13 @@ def test_no_request_begins_before_the_stored_checkpoint() -> None:
     assert requests.next_ordinal == FIRST_ORDINAL
 
 
-@pytest.mark.parametrize("is_known", [True, False])
-def test_a_cancelled_one_is_reported_at_its_end(is_known: bool) -> None:
-    snapshot, requests = snapshot_of(STATE, at(500), is_open=is_known)
+@pytest.mark.parametrize(("is_known", "spent", "rows"), [(True, 0, 7), (True, 4, 3), (False, 0, 0)])
+def test_a_cancelled_one_is_reported_at_its_end(is_known: bool, spent: int, rows: int) -> None:
+    snapshot, requests = snapshot_of(replace(STATE, spent=spent), at(500), is_open=is_known)
     snapshot.has_rows(at(500), 0.0)
     requests.current = None
     snapshot.has_rows(at(500), 0.0)
     [report] = requests.reports
     assert (report.id, report.state) == ("x1", "cancelled")
-    assert [(table.state, table.rows) for table in report.tables] == ([("cancelled", 7)] if is_known else [])
+    assert [(table.state, table.rows) for table in report.tables] == ([("cancelled", rows)] if is_known else [])
     assert requests.next_ordinal == FIRST_ORDINAL + 7
