@@ -58,7 +58,7 @@ class StreamMessages:
 
         A copy of a message that was stored at another sequence counts as one without checkpoint.
         """
-        message = self._get(sequence)
+        message = self._get(sequence) if sequence > 0 else None
         return None if message is None else tail_checkpoint(message[1].headers, sequence)
 
     def _get(

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from binlogsync.consume.engine import consume_together
 from binlogsync.mirror.target import Mirror
 from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
@@ -175,3 +176,30 @@ def test_a_table_without_a_key_is_reset_for_one_consumer(deployment: SnapshotDep
     assert len(envelopes(deployment.nats.url, deployment.source, "one")) == 2 + (1 + 4) + (1 + 5) + (
         1 + 5
     )  # a reset before the rows
+
+
+def test_mirrors_that_change_together_get_the_rows(deployment: SnapshotDeployment) -> None:
+    name, file = deployment.mysql.name, deployment.folder / "group.duckdb"
+    options = replace(QUICK, client_id="group")
+
+    def consume_group(max_s: float | None = None) -> None:
+        group = {(name, table): Mirror(file, name, table) for table in TABLES}
+        with StreamReader(NatsOptions(url=deployment.nats.url), deployment.source) as reader:
+            consume_together(reader, group, replace(options, max_s=max_s), threading.Event())
+
+    def is_equal() -> bool:
+        consume_group()
+        return all(mirror_rows(file, name, table) == deployment.rows(table) for table in TABLES)
+
+    with deployment.running("tail") as tail:
+        tail.wait_for_message("waiting for changes")
+        consume_group()
+        with deployment.writing(11):
+            assert deployment.run("snapshot", f"{name}.*", "--consumer", "group", "--no-wait").returncode == 0
+            consume_group(3.0)
+            wait_until(
+                lambda: " done: " in deployment.run("snapshot", "status").stdout, TIMEOUT_S, "the snapshot to end"
+            )
+        deployment.wait_stored(tail)
+        wait_until(is_equal, TIMEOUT_S, "the mirrors to equal the tables")
+        tail.interrupt()

@@ -185,6 +185,7 @@ def test_looking_at_single_messages(fill: Callable[..., FilledStream]) -> None:
         assert reader.first_sequence() == 1
         assert reader.change_at(last) is None
         assert reader.change_at(0) is None
+        assert reader.checkpoint_at(0) is None
         assert reader.change_at(last + 1) is None
         change = reader.change_at(1)
         assert change is not None
