@@ -112,7 +112,8 @@ class MirrorTransaction(Protocol):
         """Insert rows that a snapshot has published (op "r"), all of the schema of the table; one that the table has
         changes nothing, and one with the key of another replaces it. Returns the updated state.
 
-        With `has_history` the versions of the rows that were inserted or replaced begin at that position. A table
+        Raises ConsumeError if two of the rows have one key of the policies and different values, or a NULL in it. With
+        `has_history` the versions of the rows that were inserted or replaced begin at that position. A table
         without a primary key has no equal rows at the source.
         """
 

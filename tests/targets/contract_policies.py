@@ -211,6 +211,19 @@ class PolicyContract:
             assert [(each["id"], each["a"]) for each in live] == [(1, "after")]
 
     @pytest.mark.parametrize("history", [False, True])
+    @pytest.mark.parametrize("rows", [[row(5), row(6), row(5, a="y")], [row(5), row(6, id=None)]])
+    def test_rows_of_a_snapshot_with_one_key_are_refused(
+        self, store: TableStore, rows: list[Any], history: bool
+    ) -> None:
+        options = MirrorOptions(key=("id",), history=history)
+        self.apply_in(store, make_batch(LOOSE, [("c", None, row(1))]), options)
+        with pytest.raises(ConsumeError, match="does not identify a row: id"):
+            self.apply_in(store, publish_rows(LOOSE, rows, PublishedAt("s1", 10, 9000)), options)
+        self.apply_in(store, publish_rows(LOOSE, [row(1, a="y"), row(2)], PublishedAt("s1", 10, 9000)), options)
+        with store.begin() as transaction:
+            assert transaction.count_rows("shop", "things") == 2
+
+    @pytest.mark.parametrize("history", [False, True])
     def test_rows_of_a_whole_table_have_a_key_each(self, store: TableStore, read: ReadTable, history: bool) -> None:
         options = MirrorOptions(key=("id",), history=history)
 

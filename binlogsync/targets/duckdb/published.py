@@ -17,7 +17,8 @@ from binlogsync.targets.duckdb.file import first_row, quote
 from binlogsync.targets.duckdb.history import history_column, replace_versions
 from binlogsync.targets.duckdb.metadata_columns import constant_metadata
 from binlogsync.targets.duckdb.mirror_tables import column_list
-from binlogsync.targets.duckdb.row_images import insert_rows, sign_columns
+from binlogsync.targets.duckdb.row_images import insert_rows, row_images, sign_columns
+from binlogsync.targets.duckdb.unique_keys import check_changes
 from binlogsync.targets.mirror_state import ChangePosition, MirrorState
 
 _READ, _NEW = "binlogsync_published", "binlogsync_published_new"
@@ -36,6 +37,8 @@ def apply_published(
     Returns the updated state.
     """
     schema = batches[0].schema
+    if state.policies.key:
+        check_changes(connection, state, schema, row_images(batches))
     connection.execute(f"CREATE OR REPLACE TEMP TABLE {_READ} ({column_list(schema)})")
     for batch in batches:
         insert_rows(connection, _READ, batch)
