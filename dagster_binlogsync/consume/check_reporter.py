@@ -7,7 +7,7 @@ another process has the warehouse open, the tables whose messages wait for it sh
 
 import logging
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -18,10 +18,11 @@ from binlogsync.waiting import Interval
 from dagster_binlogsync.consume.checks import (
     SMALL_BACKLOG,
     backlog_check,
+    build_evaluation,
+    find_freshness,
     handled_check,
     held_check,
     report_check,
-    report_freshness,
 )
 
 if TYPE_CHECKING:  # which reports its checks by this module
@@ -46,6 +47,7 @@ class CheckReporter:
         self._is_behind: dict[dg.AssetKey, bool] = {}
         self._holder: Holder | None = None
         self._held: set[dg.AssetKey] = set()
+        self._logged: set[dg.AssetCheckKey] = set()
         self._steps: Iterator[None] | None = None
 
     def step(self) -> None:
@@ -94,10 +96,25 @@ class CheckReporter:
             key, left = table.consumer.asset_key, pending.get(table.consumer.durable, 0)
             if left and table.error is None and key not in self._held:
                 path = self._run.resources.warehouse.path
-                report_check(self._run.context.instance, held_check(key, left, holder, path))
+                result = held_check(key, left, holder, path)
+                report_check(self._run.context.instance, result)
+                self._logged.add(build_evaluation(result).asset_check_key)
                 self._held.add(key)
                 self._is_behind.pop(key, None)  # it is reported as soon as the warehouse is free
                 yield
+
+    def _log(self, result: dg.AssetCheckResult) -> None:
+        """Log the first result in the run: the asset graph counts only checks of the run that materializes, or later.
+
+        A changed result is reported without the run, so that it is the latest one whatever other runs have reported.
+        """
+        evaluation = build_evaluation(result)
+        if evaluation.asset_check_key in self._logged:
+            report_check(self._run.context.instance, result)
+            return
+        context: Any = self._run.context  # log_event takes evaluations too, which its annotation omits
+        context.log_event(evaluation)
+        self._logged.add(evaluation.asset_check_key)
 
     def _report(self, table: "TableState", reader: StreamReader, pending: Mapping[str, int]) -> None:
         key, left = table.consumer.asset_key, pending.get(table.consumer.durable, 0)
@@ -107,8 +124,8 @@ class CheckReporter:
         results = [backlog_check(key, left)]
         if before is None:
             results += [handled_check(key, None), self._run.check_gaps(table)]
-        for result in results:
-            report_check(self._run.context.instance, result)
         if table.target.repairs_gaps:
-            report_freshness(self._run.context.instance, self._run.resources, table.consumer, reader, left)
+            results.append(find_freshness(self._run.resources, table.consumer, reader, left))
+        for result in results:
+            self._log(result)
         self._is_behind[key] = is_behind  # only now: after an error, the next round reports the table again

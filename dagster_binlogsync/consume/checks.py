@@ -108,28 +108,29 @@ def check_freshness(waited_s: float | None) -> dg.AssetCheckResult:
     )
 
 
-def report_freshness(
-    instance: dg.DagsterInstance, resources: Any, consumer: ConsumerSpec, reader: StreamReader, waiting: int
-) -> None:
-    """Report the check `fresh` of a mirror, which belongs to another step, after a run with `waiting` messages left."""
+def find_freshness(resources: Any, consumer: ConsumerSpec, reader: StreamReader, waiting: int) -> dg.AssetCheckResult:
+    """The check `fresh` of a mirror, which belongs to another step, in a run with `waiting` messages left."""
     waited_s = None
     if waiting:
         progress = TableProgress(resources.warehouse.report_file()).load(consumer.progress_key)
         waited_s = oldest_unconsumed_s(reader, consumer.progress_key, progress.sequence)
-    report_check(instance, check_freshness(waited_s)._replace(asset_key=consumer.asset_key, check_name="fresh"))
+    return check_freshness(waited_s)._replace(asset_key=consumer.asset_key, check_name="fresh")
 
 
 def report_check(instance: dg.DagsterInstance, result: dg.AssetCheckResult) -> None:
     """Report the result now: before the run of the asset ends, or from a run of another job."""
+    instance.report_runless_asset_event(build_evaluation(result))
+
+
+def build_evaluation(result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
+    """The result as an event. Logged in a run, Dagster counts it for all later materializations of that run."""
     assert result.asset_key is not None
     assert result.check_name is not None
-    instance.report_runless_asset_event(
-        dg.AssetCheckEvaluation(
-            asset_key=result.asset_key,
-            check_name=result.check_name,
-            passed=bool(result.passed),
-            metadata=result.metadata or {},
-            severity=result.severity,
-            description=result.description,
-        )
+    return dg.AssetCheckEvaluation(
+        asset_key=result.asset_key,
+        check_name=result.check_name,
+        passed=bool(result.passed),
+        metadata=result.metadata or {},
+        severity=result.severity,
+        description=result.description,
     )

@@ -28,10 +28,10 @@ from binlogsync.targets import TableStore
 from dagster_binlogsync.consume.check_reporter import CheckReporter
 from dagster_binlogsync.consume.checks import (
     backlog_check,
+    find_freshness,
     handled_check,
     no_gap,
     report_check,
-    report_freshness,
 )
 from dagster_binlogsync.consume.config import ConsumeConfig, TableRunConfig
 from dagster_binlogsync.consume.load_reporter import LoadReporter
@@ -194,7 +194,8 @@ class ConsumerRun:
                 checks.append(backlog_check(key, left))
                 if table.target.repairs_gaps:
                     with suppress(TargetBusyError):
-                        report_freshness(self.context.instance, self.resources, table.consumer, reader, left)
+                        fresh = find_freshness(self.resources, table.consumer, reader, left)
+                        report_check(self.context.instance, fresh)
                 yield dg.MaterializeResult(
                     asset_key=key, metadata=self._metadata(table, table.total), check_results=checks
                 )

@@ -8,13 +8,14 @@ status of this run, so that a tail stops whose run was terminated while no signa
 import logging
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import dagster as dg
 
 from binlogsync.tail.run import TailProgress
 from binlogsync.text_format import time_of_us
 from binlogsync.waiting import Interval
-from dagster_binlogsync.keys import TableName, binlog_key, tail_sensor_name
+from dagster_binlogsync.keys import TableName, binlog_key, tail_alive_key, tail_sensor_name
 from dagster_binlogsync.run_status import find_run_end
 from dagster_binlogsync.stop_flag import StopFlag
 from dagster_binlogsync.tail.dev_process import DevProcesses
@@ -52,6 +53,7 @@ class TailReporter:
         self._report_interval = Interval(report_s, clock)
         self._heartbeat_interval = Interval(HEARTBEAT_S, clock)
         self._dev = DevProcesses.find()
+        self._heartbeats = 0
         self._reported: TailProgress | None = None
         self.last: TailProgress | None = None
 
@@ -82,8 +84,25 @@ class TailReporter:
                     "its code server has ended: press Reload definitions, or restart it"
                 )
             self._context.log_event(dg.AssetMaterialization(binlog_key(self._source), metadata=metadata))
+            self._report_alive()
         except Exception:  # noqa: BLE001 - the tail continues after any error of Dagster's storage
             logger.warning("the heartbeat of %s could not be written; the tail continues", self._source, exc_info=True)
+
+    def _report_alive(self) -> None:
+        """Log the check `tail_alive` once, with the second heartbeat, after the sensor has reported it.
+
+        The asset graph counts only checks of the run that has materialized the asset, or later ones.
+        """
+        self._heartbeats += 1
+        if self._heartbeats == 2:
+            key = tail_alive_key(self._source)
+            description = f"The tail is run {self._context.run_id[:8]}."
+            context: Any = self._context  # log_event takes evaluations too, which its annotation omits
+            context.log_event(
+                dg.AssetCheckEvaluation(
+                    asset_key=key.asset_key, check_name=key.name, passed=True, description=description
+                )
+            )
 
     def report(self, progress: TailProgress) -> None:
         """Write one observation, and a materialization for each table with changes since the last report."""

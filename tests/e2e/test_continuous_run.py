@@ -24,6 +24,12 @@ def test_healthy_tables_show_checks_that_passed(live: Continuous) -> None:
             lambda table=table, checks=checks: all(checks_of(live.project.instance, table, *checks).values()),  # type: ignore[misc]
             f"the checks of {table.name}",
         )
+    live.change("INSERT INTO orders VALUES (2, 'b', 1, NULL)")
+    live.wait(lambda: live.has_mirrored(2), "another change, after the checks")
+    storage = live.project.instance.event_log_storage
+    keys = [dg.AssetCheckKey(live.orders.key, name) for name in names[live.orders]]
+    runs = {record.run_id for record in storage.get_latest_asset_check_execution_by_key(keys).values()}
+    assert runs == {live.run.run_id}, "only then does the asset graph count them for later materializations"
     assert live.end() == dg.DagsterRunStatus.SUCCESS
 
 
