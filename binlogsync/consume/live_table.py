@@ -86,11 +86,13 @@ class LiveTable:
         ends_at = time.monotonic() + max(self.options.gather_s, 0.05)
         try:
             while True:
+                is_ahead = self.reader.has_read_ahead(self.delivery.durable)
                 is_some = not stop.is_set() and self.delivery.fetch(limit, _FETCH_S)
                 has_found = has_found or is_some
                 fetched, before = count_changes(self.delivery.fetched) - before, count_changes(self.delivery.fetched)
-                self.has_more = is_some and fetched >= _MANY
-                if not self.has_more or self.delivery.is_full(limit) or time.monotonic() > ends_at:
+                is_full = self.delivery.is_full(limit)
+                self.has_more = is_some and (is_ahead or is_full or fetched >= _MANY)
+                if not self.has_more or is_full or time.monotonic() > ends_at:
                     break
             if has_found and time.monotonic() - self.verified_at > _VERIFY_S:
                 self.delivery.check_progress()

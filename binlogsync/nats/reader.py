@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import nats.errors
 import nats.js.errors
@@ -49,6 +49,8 @@ __all__ = ["DurableState", "StreamBatch", "StreamReader"]
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
+Tries = Literal["once", "again"]
+"""Whether a request is sent again after a lost connection."""
 _NO_RESPONDERS = 503
 """Status of a request that no durable answers."""
 _FOREIGN = "stream %s: message %d is ignored: no tail wrote it; find out which program publishes to %s"
@@ -163,19 +165,26 @@ class StreamReader(StreamMessages):
     def reading_ahead(self, durable: str, max_changes: int) -> Iterator[None]:
         """Receive and decode messages in another thread during the `with` block, for the next `fetch`.
 
-        The block must not use the reader; a reader `beside` it may be used.
+        The block must not use the reader; a reader `beside` it may be used. A lost connection is left to `fetch`, so
+        that the end of the block does not wait for it.
         """
         follow = self._durables[durable]
-        with reading_ahead(lambda: self._next(follow, max_changes, WAIT_S)[0], max_changes) as found:
+        with reading_ahead(lambda: self._next(follow, max_changes, WAIT_S, tries="once")[0], max_changes) as found:
             yield
         follow.ahead += found
 
-    def _next(self, follow: DurableConsumer, most: int, timeout_s: float) -> tuple[Sequence[StreamBatch], bool]:
+    def has_read_ahead(self, durable: str) -> bool:
+        """True if the next `fetch` returns what was read ahead: there may be more, which `notify` has reported."""
+        return bool(self._durables[durable].ahead)
+
+    def _next(
+        self, follow: DurableConsumer, most: int, timeout_s: float, tries: Tries = "again"
+    ) -> tuple[Sequence[StreamBatch], bool]:
         """(batches, whether no message arrived). No batches also if no tail wrote the messages."""
         if not (follow.is_broken or len(follow.kept) or follow.subscription is None or self.is_lost):
             follow.kept = follow.accept(follow.subscription.take_arrived(most))
         if follow.is_broken or not len(follow.kept):
-            follow.kept = self._retry(lambda client: self._fetch(client, follow, (most, timeout_s)), extra_s=timeout_s)
+            follow.kept = self._retry(lambda client: self._fetch(client, follow, (most, timeout_s)), timeout_s, tries)
         count = count_decodable(follow.kept)
         block, follow.kept = follow.kept.slice(0, count), follow.kept.slice(count, len(follow.kept))
         follow.is_broken, was_broken = True, follow.is_broken
@@ -364,15 +373,18 @@ class StreamReader(StreamMessages):
         """Run another request that may be executed twice. Raises SinkError."""
         return self._retry(work, timeout_s)
 
-    def _retry(self, work: Callable[[Client], Awaitable[Result]], extra_s: float = 0.0) -> Result:
+    def _retry(
+        self, work: Callable[[Client], Awaitable[Result]], extra_s: float = 0.0, tries: Tries = "again"
+    ) -> Result:
         """Run the work; after a lost connection, reconnect and mark all subscriptions to be opened again."""
 
         async def attempt(client: Client) -> Result:
             self._forget_lost(client)
             return await work(client)
 
+        run = self._connection.retry if tries == "again" else self._connection.call
         try:
-            return self._connection.retry(attempt, self._connection.options.request_timeout_s + extra_s)
+            return run(attempt, self._connection.options.request_timeout_s + extra_s)
         except nats.js.errors.APIError as error:
             raise refused_error(self._connection.options.address, self.stream, error) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 
 from binlogsync.errors import ConfigError
@@ -33,6 +34,12 @@ def open_imported(reference: str) -> PositionStore:
             f"the position store {reference!r} cannot be imported ({error}): write package.module:function, and "
             "install the package in this environment"
         ) from error
+    try:
+        inspect.signature(make).bind()
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{reference} cannot be called without arguments ({error}): name a function that returns the position store"
+        ) from None
     store = make()
     if not isinstance(store, PositionStore):
         raise ConfigError(

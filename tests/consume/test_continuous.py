@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from binlogsync import Change, HandlerError, Retry
-from binlogsync.codec.subjects import stream_name
+from binlogsync.codec.subjects import durable_name, stream_name
 from binlogsync.consume.continuous import ContinuousOptions, ContinuousPool
 from binlogsync.consume.engine import ConsumeOptions
 from binlogsync.consume.handler import Handler
@@ -324,3 +324,43 @@ def test_a_mirror_that_joins_others_leaves_its_file(tmp_path: Path, monkeypatch:
     one.join([two])
     assert not alone.is_open
     assert query_elsewhere(path, "SELECT 1") == "[(1,)]"
+
+
+def test_changes_that_arrive_while_a_handler_is_busy_do_not_wait_for_the_next_look(
+    stream: SixTables, tmp_path: Path
+) -> None:
+    """What was read ahead is little, and messages have been reported after it: they must not be forgotten."""
+    many = [SampleTransaction((0,)) for _ in range(280)]
+    gates = {2: threading.Event(), 3: threading.Event(), 203: threading.Event()}
+    """Before these calls of the handler; the last one is for what was read ahead."""
+    got: list[str] = []
+
+    def on_row(change: Change[IdRow]) -> None:
+        got.append(change.id)
+        if len(got) in gates:
+            gates[len(got)].wait(60)
+
+    durable = durable_name("binlogsync", "shop", "t0")
+    stream.write(ALL)
+    task = ConsumerTask(("shop", "t0"), Handler(IdRow, on_row, tmp_path / "w.duckdb"), ConsumeOptions(max_changes=200))
+    with live(stream, [task]) as running, stream.reader() as reader:
+
+        def wait_delivered() -> None:
+            wait_until(lambda: (state := reader.pending(durable)) and not state.num_pending, 30, "the delivery")
+
+        running.wait(lambda: len(got) == 1, "the first change")
+        running.wait(lambda: running.pool.quiet_s() > 1.5, "the proof that there is no other")
+        stream.write(ALL)
+        running.wait(lambda: len(got) == 2, "a change")
+        stream.write(*many)
+        wait_delivered()
+        gates[2].set()
+        running.wait(lambda: len(got) == 3, "the first of many changes")
+        time.sleep(0.3)  # reading ahead has ended, most of the time
+        stream.write(*many[:30])
+        wait_delivered()
+        gates[3].set()
+        running.wait(lambda: len(got) == 203, "the first change that was read ahead")
+        time.sleep(1.2)  # its ack is due
+        gates[203].set()
+        running.wait(lambda: got == stream.ids["t0"], "all changes")

@@ -106,6 +106,8 @@ def test_settings_name_the_function_that_opens_the_store(tmp_path: Path, monkeyp
         ("sqlight", "use one of sqlite, redis, nats, or package.module:function"),
         ("no_such_package:open", "cannot be imported .No module named 'no_such_package'.*install the package"),
         (f"{__name__}:no_such_function", "cannot be imported"),
+        (f"{__name__}:AT", "cannot be called without arguments .*name a function"),
+        (f"{__name__}:_save_and_load", "cannot be called without arguments .missing a required argument: 'store'"),
         (f"{__name__}:not_a_store", "returned 'a text'; it must return a binlogsync.stores.PositionStore"),
     ],
 )
