@@ -15,6 +15,7 @@ import pytest
 
 from binlogsync import Change, HandlerError, Retry
 from binlogsync.codec.subjects import durable_name, stream_name
+from binlogsync.consume import continuous
 from binlogsync.consume.continuous import ContinuousOptions, ContinuousPool
 from binlogsync.consume.engine import ConsumeOptions
 from binlogsync.consume.handler import Handler
@@ -327,9 +328,10 @@ def test_a_mirror_that_joins_others_leaves_its_file(tmp_path: Path, monkeypatch:
 
 
 def test_changes_that_arrive_while_a_handler_is_busy_do_not_wait_for_the_next_look(
-    stream: SixTables, tmp_path: Path
+    stream: SixTables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was read ahead is little, and messages have been reported after it: they must not be forgotten."""
+    monkeypatch.setattr(continuous, "_LOOK_S", 3600.0)
     many = [SampleTransaction((0,)) for _ in range(280)]
     gates = {2: threading.Event(), 3: threading.Event(), 203: threading.Event()}
     """Before these calls of the handler; the last one is for what was read ahead."""
