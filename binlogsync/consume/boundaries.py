@@ -14,15 +14,21 @@ from binlogsync.position_masks import beyond_mask
 from binlogsync.position_order import PositionOrder, compare
 
 
-def changes_up_to(items: Sequence[StreamBatch], at: Checkpoint) -> list[StreamBatch]:
+def changes_up_to(
+    items: Sequence[StreamBatch], at: Checkpoint, *, before_sequence: int | None = None
+) -> list[StreamBatch]:
     """The changes up to the checkpoint; the same items if there are no later ones.
 
     Rows that a snapshot has published at the checkpoint are included, and those that it published on another server:
-    they are in the stream before the next change.
+    they are in the stream before the next change. With `before_sequence`, the stream sequence of a change at the
+    checkpoint, it decides for all changes of other servers, whose positions cannot be compared without GTIDs.
     """
     kept: list[StreamBatch] = []
     for item in items:
-        count = _count_up_to(item.batch, at)
+        if before_sequence is not None and item.batch.server_uuid != at.server_uuid:
+            count = pc.sum(pc.less(item.sequences, before_sequence)).as_py() or 0
+        else:
+            count = _count_up_to(item.batch, at)
         if count == len(item):
             kept.append(item)
             continue

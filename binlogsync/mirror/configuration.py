@@ -31,7 +31,7 @@ def load_configured(transaction: TableTransaction, name: tuple[str, str], option
     if state.schema is None:
         policies = replace(policies, key=options.key)
     if options.schema_contract == "follow":
-        policies = replace(policies, contract=None, accepted=None)
+        policies = replace(policies, contract=None, accepted=())
     elif state.schema is not None and policies.contract is None:
         policies = replace(policies, contract=state.schema.to_json())
     if policies == state.policies:

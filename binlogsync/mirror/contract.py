@@ -4,6 +4,9 @@ The names, types and order of the columns of the mirror's table are frozen when 
 option is set. A statement, row or load that would change them is refused, with an error that has an id of the new
 columns; `accept_columns` stores that id, and the next attempt applies them. Statements that leave the columns as they
 are (an index, a comment, a longer VARCHAR) are applied.
+
+Accepted ids stay stored until the columns change: a statement may need a load, and the table on the server have the
+columns of a later statement by then, so that both ids have to be accepted before either is applied.
 """
 
 from __future__ import annotations
@@ -43,7 +46,7 @@ def check_contract(transaction: TableTransaction, state: MirrorState, schema: Ta
     if frozen is None or transaction.converter.has_same_shape(frozen, schema):
         return state
     columns_id = identify_columns(schema)
-    if state.policies.accepted != columns_id:
+    if columns_id not in state.policies.accepted:
         raise FrozenColumnsError(
             f"{state.name}: its columns are frozen (schema_contract), and {cause} changes them: "
             f"{describe_difference(frozen, schema)}. The mirror stays as it was before. To accept the new columns: "
@@ -51,7 +54,7 @@ def check_contract(transaction: TableTransaction, state: MirrorState, schema: Ta
             "schema_contract to follow",
             columns_id,
         )
-    return replace(state, policies=replace(state.policies, contract=schema.to_json(), accepted=None))
+    return replace(state, policies=replace(state.policies, contract=schema.to_json(), accepted=()))
 
 
 def freeze_columns(transaction: TableTransaction, state: MirrorState, options: MirrorOptions) -> MirrorState:
@@ -74,7 +77,8 @@ def accept_columns(tables: TableStore, name: tuple[str, str], columns_id: str) -
                 f"{'.'.join(name)}: {tables.address} has no mirror of it with frozen columns (schema_contract: "
                 "freeze), so there is nothing to accept"
             )
-        transaction.store_mirror(replace(state, policies=replace(state.policies, accepted=columns_id)))
+        accepted = tuple(dict.fromkeys((*state.policies.accepted, columns_id)))
+        transaction.store_mirror(replace(state, policies=replace(state.policies, accepted=accepted)))
 
 
 def identify_columns(schema: TableSchema) -> str:

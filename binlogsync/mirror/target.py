@@ -102,12 +102,26 @@ class _JoinedMirrors(Target):
 
 
 class _RefusedError(Exception):
-    """A change that is refused: `at` is the start of its transaction, up to which the mirrors may go."""
+    """The item `items[done]` of the mirror with that index is refused."""
 
-    def __init__(self, error: ConsumeError, batch: ChangeBatch) -> None:
-        file, pos = (batch.data.column(name)[0].as_py() for name in ("file", "txn_pos"))
-        self.error, self.at = error, Checkpoint(BinlogPosition(file, pos), batch.server_uuid)
+    def __init__(self, error: ConsumeError, index: int, items: Sequence[StreamBatch], done: int) -> None:
+        self.error, self.index, self.before, self.item = error, index, items[:done], items[done]
         super().__init__(str(error))
+
+    def cut(self, todo: Sequence[TableChanges]) -> list[TableChanges]:
+        """The changes before the transaction of the refused item.
+
+        The mirror itself goes no further than the items before it: rows that a snapshot has published may have the
+        position of that transaction's start.
+        """
+        batch = self.item.batch
+        file, pos = (batch.data.column(name)[0].as_py() for name in ("file", "txn_pos"))
+        at, sequence = Checkpoint(BinlogPosition(file, pos), batch.server_uuid), int(self.item.sequences[0].as_py())
+        parts = [self.before if index == self.index else each.batches for index, each in enumerate(todo)]
+        return [
+            replace(each, batches=changes_up_to(items, at, before_sequence=sequence))
+            for each, items in zip(todo, parts, strict=True)
+        ]
 
 
 def _apply_together(work: Sequence[tuple[Mirror, TableChanges]], stop: threading.Event) -> None:
@@ -125,8 +139,7 @@ def _apply_together(work: Sequence[tuple[Mirror, TableChanges]], stop: threading
         try:
             _apply_all(mirrors, todo, stop)
         except _RefusedError as found:
-            refused = found
-            todo = [replace(each, batches=changes_up_to(each.batches, found.at)) for each in todo]
+            refused, todo = found, found.cut(todo)
         else:
             if refused is not None and not stop.is_set():
                 raise refused.error
@@ -148,7 +161,7 @@ def _apply_all(mirrors: Sequence[Mirror], todo: list[TableChanges], stop: thread
                 reason = mirror.apply(transaction, batches, one.options, can_read=one.source is not None)
                 if reason is not None:
                     if reason.error is not None:
-                        raise _RefusedError(reason.error, batches[reason.done])
+                        raise _RefusedError(reason.error, index, items, reason.done)
                     rebuilds.append((index, reason))
                     items = items[: reason.done]
                 if _record_gaps(transaction, each.tracker.key, items, read_at):

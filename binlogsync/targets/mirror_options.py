@@ -151,7 +151,7 @@ class MirrorPolicies:
         is_placed: whether target_schema and target_table have named the mirror's table.
         kept_us: commit time of the DROP after which the table was kept; None if the mirror's table is not a kept one.
         contract: the columns that are frozen; None if the mirror follows every statement.
-        accepted: id of columns that were accepted in place of the frozen ones (mirror/contract.py).
+        accepted: ids of columns that were accepted in place of the frozen ones (mirror/contract.py).
         repeats_until: a mirror with `key` was rewound: changes up to this checkpoint may be in the table already.
     """
 
@@ -161,7 +161,7 @@ class MirrorPolicies:
     is_placed: bool = False
     kept_us: int | None = None
     contract: str | None = None
-    accepted: str | None = None
+    accepted: tuple[str, ...] = ()
     repeats_until: str | None = None
 
     @property
@@ -182,8 +182,11 @@ class MirrorPolicies:
 
     @classmethod
     def from_json(cls, text: str | None) -> MirrorPolicies:
-        """Read what to_json wrote."""
-        return NO_POLICIES if text is None else msgspec.json.decode(text, type=cls)
+        """Read what to_json wrote; earlier versions wrote one id as `accepted`."""
+        values = {} if text is None else msgspec.json.decode(text)
+        if isinstance(values.get("accepted"), str):
+            values["accepted"] = [values["accepted"]]
+        return msgspec.convert(values, cls)
 
 
 NO_POLICIES = MirrorPolicies()

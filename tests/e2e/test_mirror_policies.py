@@ -289,6 +289,24 @@ def test_frozen_columns_block_the_mirror_until_they_are_accepted(scenario: Loads
     assert verify(scenario, "t").is_equal
 
 
+def test_columns_of_a_statement_that_needs_a_load_and_of_a_later_one_are_accepted(on_mysql: Loads) -> None:
+    scenario, execute, options = on_mysql, on_mysql.database.execute, MirrorOptions(schema_contract="freeze")
+    execute("CREATE TABLE t (id INT PRIMARY KEY, a VARCHAR(9))")
+    execute("INSERT INTO t VALUES (1, 'a')")
+    drain(scenario, "t", options)
+    execute("ALTER TABLE t ADD b INT DEFAULT (id + 1)")
+    execute("ALTER TABLE t ADD c INT")
+    execute("INSERT INTO t VALUES (2, 'b', 1, 1)")
+    first = block(scenario, options)
+    move_on(scenario, first)
+    second = block(scenario, options)  # the load finds the columns of both
+    assert first.columns_id != second.columns_id
+    move_on(scenario, second)
+    drain(scenario, "t", options)
+    assert rows(scenario, "t") == [(1, "a", 2, None), (2, "b", 1, 1)]
+    assert verify(scenario, "t").is_equal
+
+
 def test_a_group_stops_before_the_transaction_that_one_mirror_refuses(on_mysql: Loads) -> None:
     scenario, execute = on_mysql, on_mysql.database.execute
     for table in ("one", "two"):

@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from binlogsync.change import ChangeBatch
 from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.mirror import apply as mirror
-from binlogsync.mirror.contract import accept_columns, identify_columns
+from binlogsync.mirror.contract import FrozenColumnsError, accept_columns, check_contract, identify_columns
 from binlogsync.schema import Column, TableSchema
 from binlogsync.targets.duckdb.file import DuckFile
 from binlogsync.targets.duckdb.store import DuckStore
@@ -53,7 +54,11 @@ def tables(file: DuckFile) -> dict[str, list[Any]]:
 
 def state(file: DuckFile) -> MirrorState:
     with file.transaction() as connection:
-        return DuckTransaction(connection).load_mirror(*THINGS)
+        return state_in(connection)
+
+
+def state_in(connection: duckdb.DuckDBPyConnection) -> MirrorState:
+    return DuckTransaction(connection).load_mirror(*THINGS)
 
 
 def columns(file: DuckFile) -> list[str]:
@@ -148,9 +153,26 @@ def test_frozen_columns_stop_before_a_statement_until_it_is_accepted(file: DuckF
     accept_columns(DuckStore(file.path), THINGS, accepted)
     assert apply(file, FREEZE, statement) is None
     assert state(file).schema not in (None, SCHEMA)
-    assert state(file).policies.accepted is None
+    assert state(file).policies.accepted == ()
     assert state(file).policies.frozen_schema == state(file).schema
     assert apply(file, FREEZE, ddl("ALTER TABLE things ADD later INT", pos=9000)) is not None
+
+
+def test_a_statement_that_needs_a_load_stays_accepted_while_the_columns_of_a_later_one_are(file: DuckFile) -> None:
+    narrow = ddl("ALTER TABLE things MODIFY a VARCHAR(5) CHARACTER SET latin1, ADD c INT DEFAULT (id + 1)")
+    assert apply(file, FREEZE, inserts(1)) is None
+    reason = apply(file, FREEZE, narrow)
+    assert reason is not None
+    assert isinstance(reason.error, FrozenColumnsError)
+    later = replace(SCHEMA, columns=(*SCHEMA.columns, Column("c", "int"), Column("d", "int")))
+    for columns_id in (reason.error.columns_id, identify_columns(later)):
+        accept_columns(DuckStore(file.path), THINGS, columns_id)
+        needed = apply(file, FREEZE, narrow)
+        assert needed is not None
+        assert (needed.error, needed.is_required) == (None, True)
+    with file.transaction() as connection:  # as the load does
+        moved = check_contract(DuckTransaction(connection), state_in(connection), later, "the load")
+    assert (moved.policies.frozen_schema, moved.policies.accepted) == (later, ())
 
 
 @pytest.mark.parametrize(
@@ -246,7 +268,9 @@ def test_options_are_checked() -> None:
 
 
 def test_policies_are_stored_as_text() -> None:
-    policies = MirrorPolicies("keep", ("a", "b"), ("_op",), True, 7, SCHEMA.to_json(), "0123", None)
+    policies = MirrorPolicies("keep", ("a", "b"), ("_op",), True, 7, SCHEMA.to_json(), ("0123", "4567"), None)
     assert MirrorPolicies.from_json(policies.to_json()) == policies
     assert policies.frozen_schema == SCHEMA
     assert MirrorPolicies().to_json() is None
+    assert MirrorPolicies.from_json(None) == MirrorPolicies()
+    assert MirrorPolicies.from_json('{"accepted":"0123"}').accepted == ("0123",)  # of an earlier version
