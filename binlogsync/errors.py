@@ -155,7 +155,13 @@ class TargetBusyError(ConsumeError):
 
 
 class MirrorKeyError(ConsumeError):
-    """The `key` that the options of a mirror name does not identify each row of its table."""
+    """The `key` that the options of a mirror name does not identify each row of its table.
+
+    Attributes:
+        done: if changes were refused: number of batches before the refused one, in that call of `mirror.apply`.
+    """
+
+    done = 0
 
 
 class ClientTakenError(ConsumeError):

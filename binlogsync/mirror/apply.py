@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from binlogsync.change import ChangeBatch
-from binlogsync.errors import ConsumeError
+from binlogsync.errors import ConsumeError, MirrorKeyError
 from binlogsync.mirror.configuration import has_other_key, load_configured
 from binlogsync.mirror.contract import FrozenColumnsError, freeze_columns
 from binlogsync.mirror.ddl import RebuildRequiredError, adopt_schema, apply_statement
@@ -65,10 +65,20 @@ def apply(
     """Apply the batches in order in the open transaction; create, alter and drop tables for schema changes.
 
     Returns None when all are applied, otherwise why a mirror must be rebuilt first; with `can_read` also if the rebuild
-    is not required. Raises ConsumeError for incomplete row images.
+    is not required. Raises ConsumeError for incomplete row images, and MirrorKeyError, with the number of batches that
+    can be applied in another transaction.
     """
     applier = _BatchApplier(transaction, options, can_read)
+    try:
+        return _apply(applier, batches)
+    except MirrorKeyError as error:
+        error.done = applier.first
+        raise
+
+
+def _apply(applier: _BatchApplier, batches: Sequence[ChangeBatch]) -> RebuildReason | None:
     for number, batch in enumerate(batches):
+        applier.number = number
         try:
             applier.take(batch)
         except RebuildRequiredError as error:
@@ -84,9 +94,15 @@ def apply(
 
 
 class _BatchApplier:
-    """One call of `apply`: collects batches of one table with one schema, and applies them together."""
+    """One call of `apply`: collects batches of one table with one schema, and applies them together.
+
+    Attributes:
+        number: of the batch that is taken next.
+        first: the number of the first of the batches that are, or were last, applied together.
+    """
 
     def __init__(self, transaction: TableTransaction, options: MirrorOptions, can_read: bool) -> None:
+        self.number = self.first = 0
         self._transaction = transaction
         self._options = options
         self._can_read = can_read
@@ -206,6 +222,8 @@ class _BatchApplier:
                 self._set_state(freeze_columns(self._transaction, state, self._options))
             self._schema = batch.schema
         check_batch(batch)
+        if not self._parts:
+            self.first = self.number
         self._parts.append(batch)
 
     def _truncate(self, batch: ChangeBatch, at: int) -> None:

@@ -20,7 +20,7 @@ from binlogsync.consume.boundaries import changes_up_to, count_changes, drop_fir
 from binlogsync.consume.gaps import gap_from_batch
 from binlogsync.consume.progress import ConsumerProgress, ProgressKey
 from binlogsync.consume.targets import TableChanges, Target
-from binlogsync.errors import ConfigError, ConsumeError
+from binlogsync.errors import ConfigError, ConsumeError, MirrorKeyError
 from binlogsync.mirror import apply as mirror
 from binlogsync.mirror.rebuild import RebuildableMirror
 from binlogsync.mirror.side_by_side import load_side_by_side
@@ -158,7 +158,10 @@ def _apply_all(mirrors: Sequence[Mirror], todo: list[TableChanges], stop: thread
             for index, (one, each, items) in enumerate(zip(mirrors, todo, parts, strict=True)):
                 read_at = transaction.load_mirror(*one.names).read_at
                 batches = [item.batch for item in items]
-                reason = mirror.apply(transaction, batches, one.options, can_read=one.source is not None)
+                try:
+                    reason = mirror.apply(transaction, batches, one.options, can_read=one.source is not None)
+                except MirrorKeyError as error:
+                    raise _RefusedError(error, index, items, error.done) from None
                 if reason is not None:
                     if reason.error is not None:
                         raise _RefusedError(reason.error, index, items, reason.done)

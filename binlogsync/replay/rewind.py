@@ -42,7 +42,7 @@ class RewindRequest:
     Attributes:
         key: the consumer.
         to: the position, in the notation of the end of a range (range_bounds.py).
-        reason: the reason; required for a rewind forward.
+        reason: the reason; required for a rewind forward without `rebuild`, which omits changes.
         who: recorded: a user, or the id of a run.
         is_mirror: whether the consumer is a mirror; None finds out from the file.
         rebuild: for a mirror: read the table from the source into a new one, and replace the mirror by it in the
@@ -84,13 +84,16 @@ def rewind(
 ) -> RewindResult:
     """Set a consumer's progress and record it; `audit` is the file of the audit log, if there is one.
 
-    Raises ConfigError for a missing reason, PositionError for a position that the stream does not contain, ConsumeError
-    if a mirror would become wrong or the consumer updated its progress at the same time, SourceError if the table of a
-    mirror to rebuild cannot be read. Nothing is changed then.
+    Raises ConfigError for a missing reason or a rebuild of a handler, PositionError for a position that the stream does
+    not contain, ConsumeError if a mirror would become wrong, if it has no table to rebuild, or if the consumer updated
+    its progress at the same time, SourceError if the table of a mirror to rebuild cannot be read. Nothing is changed
+    then.
     """
     stream = sources.stream
     if stream is None:
         raise PositionError(f"{move.key}: there is no stream to consume from; start the tail of {move.key.source}")
+    if move.rebuild:
+        _check_rebuild(store, move)
     position = sources.resolve(move.to)
     _check_reachable(sources, stream, move, position)
     kept = store.load(move.key)
@@ -102,7 +105,7 @@ def rewind(
     )
     first, last = sorted((kept.sequence, wanted.sequence))
     direction = _direction(kept, wanted)
-    if direction == "forward" and not move.reason.strip():
+    if direction == "forward" and not move.rebuild and not move.reason.strip():
         raise ConfigError(f"{move.key}: moving forward to {move.to} omits changes permanently; give a `reason`")
     messages = stream.count_messages(first + 1, last) if direction != "nowhere" else 0
     moved = RewindResult(direction, messages, kept, wanted)
@@ -124,6 +127,20 @@ def _check_reachable(
         )
     if not stream.reaches(position):
         raise PositionError(f"{move.key}: the stream has not reached {move.to} ({position}) yet; wait for the tail")
+
+
+def _check_rebuild(store: ProgressStore, move: RewindRequest) -> None:
+    """Raise ConfigError if the consumer has no mirror, ConsumeError if that has no table yet."""
+    key = move.key
+    if (tables := store.tables) is None or move.is_mirror is False:
+        raise ConfigError(f"{key}: the consumer is not a mirror, so there is nothing to rebuild; omit rebuild")
+    with tables.begin() as transaction:
+        has_table = transaction.load_mirror(key.database, key.table).schema is not None
+    if not has_table:
+        raise ConsumeError(
+            f"{key}: {tables.address} has no table of its mirror, so there is nothing to rebuild: its consumer loads "
+            "it. If that failed because of the `key`, correct the rows in MySQL; the load is tried again"
+        )
 
 
 def _progress_before(stream: StreamRangeReader, position: Checkpoint) -> ConsumerProgress:

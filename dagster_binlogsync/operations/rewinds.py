@@ -24,7 +24,8 @@ class RewindConfig(dg.Config):
         "seq:12345 for a message of the stream. The changes after it are delivered again, and no others."
     )
     reason: str = Field(
-        default="", description="Stored with the rewind. Required to move forward, which skips changes for good."
+        default="",
+        description="Stored with the rewind. Required to move forward without rebuild, which skips changes for good.",
     )
     rebuild: bool = Field(
         default=False, description="Read the table of the mirror again, and replace the mirror in one transaction."

@@ -77,7 +77,7 @@ def move_back(scenario: Loads, table: str, to: str, *, rebuild: bool = False) ->
     scenario.catch_up()
     database, source = scenario.database.name, scenario.config.source
     key = ProgressKey(OPTIONS.client_id, source, database, table)
-    request = RewindRequest(key=key, to=to, reason="test", who="test", rebuild=rebuild)
+    request = RewindRequest(key=key, to=to, reason="" if rebuild else "test", who="test", rebuild=rebuild)
     place = SourceTable(source, database, table)
     nats = NatsOptions(url=scenario.nats_url)
     with open_sources(place, scenario.config, nats, MemoryPositionStore()) as sources:
@@ -181,14 +181,29 @@ def test_a_key_with_equal_values_blocks_the_table_until_rows_or_key_are_correcte
     assert verify(scenario, "counts").is_equal
 
 
+def test_a_key_that_the_first_rows_violate_is_corrected(on_mysql: Loads) -> None:
+    scenario, execute = on_mysql, on_mysql.database.execute
+    execute(COUNTS)
+    execute("INSERT INTO counts VALUES ('a', '2026-01-01', 1), ('a', '2026-01-01', 2)")
+    with pytest.raises(ConsumeError, match="is that of two rows"):
+        drain(scenario, "counts", KEYED)
+    execute("DELETE FROM counts WHERE n = 2")
+    move_back(scenario, "counts", "head", rebuild=True)
+    drain(scenario, "counts", KEYED)
+    assert rows(scenario, "counts", "n") == [(1,)]
+    assert verify(scenario, "counts").is_equal
+
+
 def test_a_load_refuses_a_key_with_equal_values(on_mysql: Loads) -> None:
     scenario, execute = on_mysql, on_mysql.database.execute
     execute(f"{COUNTS} COMMENT 'older than the tail'")
     scenario.catch_up()
     execute("INSERT INTO counts VALUES ('a', '2026-01-01', 1), ('a', '2026-01-01', 2)")
     execute("RENAME TABLE counts TO held, held TO loaded")  # no CREATE TABLE of this name is in the stream
-    with pytest.raises(ConsumeError, match=r"account = a, day = 2026-01-01 is that of 2 rows"):
+    with pytest.raises(ConsumeError, match=r"account = a, day = 2026-01-01 is that of 2 rows.*tries the load again"):
         drain(scenario, "loaded", KEYED)
+    with pytest.raises(ConsumeError, match="no table of its mirror, so there is nothing to rebuild"):
+        move_back(scenario, "loaded", "head", rebuild=True)
     with pytest.raises(ConsumeError, match="has no column acount, which the `key`"):
         drain(scenario, "loaded", MirrorOptions(key=("acount",)))
     execute("DELETE FROM loaded WHERE n = 2")

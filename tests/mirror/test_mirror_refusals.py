@@ -15,6 +15,7 @@ import pytest
 from binlogsync.change import ChangeBatch
 from binlogsync.consume.progress import NO_PROGRESS, ProgressKey, Tracker
 from binlogsync.consume.targets import TableChanges, Target
+from binlogsync.errors import MirrorKeyError
 from binlogsync.mirror.contract import FrozenColumnsError
 from binlogsync.mirror.target import Mirror
 from binlogsync.nats.messages import StreamBatch
@@ -92,3 +93,19 @@ def test_changes_of_the_old_server_are_applied_before_a_refused_statement(tmp_pa
             others=[item(old["others"], 2), *later],
         )
     assert group.ids() == {"things": [1], "others": [1, 2]}
+
+
+def test_changes_before_a_violation_of_the_key_are_applied(tmp_path: Path) -> None:
+    """So that the mirror has a table, and can be loaded again after the rows were corrected."""
+    path, loose = tmp_path / "m", replace(SCHEMA, primary_key=())
+    group = Group(
+        path, Mirror(path, "shop", "others"), Mirror(path, "shop", "things", options=MirrorOptions(key=("id",)))
+    )
+    sql = "CREATE TABLE things (id INT, a VARCHAR(5), b DECIMAL(5,2), t DATETIME(3))"
+    changes = [(ddl(sql, "create", pos=900), 2), (inserts(loose, 1, first=1), 3), (inserts(loose, 1, first=4), 6)]
+    with pytest.raises(MirrorKeyError, match="id = 1 is that of two rows"):
+        group.take(
+            others=[item(inserts(OTHERS, n, first=n), n + 1) for n in (0, 5)],
+            things=[item(*each) for each in changes],
+        )
+    assert group.ids() == {"others": [0], "things": []}

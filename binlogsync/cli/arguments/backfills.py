@@ -71,7 +71,9 @@ def _add_rewind(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the DuckDB file with its progress; default: the warehouse for the client dagster, NATS for others",
     )
-    parser.add_argument("--reason", default="", metavar="TEXT", help="recorded; required to move forward")
+    parser.add_argument(
+        "--reason", default="", metavar="TEXT", help="recorded; required to move forward without --rebuild"
+    )
     parser.add_argument(
         "--rebuild", action="store_true", help="rebuild the mirror from the table, and replace it in one transaction"
     )

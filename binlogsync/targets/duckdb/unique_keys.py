@@ -35,7 +35,10 @@ def check_unique(connection: duckdb.DuckDBPyConnection, state: MirrorState, sche
     )
     if found is not None:
         *values, count, is_null = found
-        raise _violation(schema, values, "has a NULL, or an invalid date" if is_null else f"is that of {count} rows")
+        what = "has a NULL, or an invalid date" if is_null else f"is that of {count} rows"
+        raise _violation(
+            schema, values, what, "correct the rows in MySQL: the consumer tries the load again, or repeat the rewind"
+        )
 
 
 def check_changes(
@@ -139,13 +142,15 @@ def _check_values(key: Sequence[str], schema: TableSchema, parts: Sequence[RowIm
                     )
 
 
-def _violation(schema: TableSchema, values: Sequence[object], what: str) -> MirrorKeyError:
+def _violation(schema: TableSchema, values: Sequence[object], what: str, advice: str = "") -> MirrorKeyError:
+    advice = advice or (
+        f"correct the rows in MySQL and load the mirror again: binlogsync rewind {schema.name} --to head --rebuild"
+    )
     pairs = ", ".join(
         f"{name} = {'NULL' if value in (None, 'None') else value}"
         for name, value in zip(schema.primary_key, values, strict=True)
     )
     return MirrorKeyError(
         f"{schema.name}: the key ({', '.join(schema.primary_key)}) of the mirror does not identify a row: {pairs} "
-        f"{what}; choose columns for the mirror's `key` that identify a row, or correct the rows in MySQL and load the "
-        f"mirror again: binlogsync rewind {schema.name} --to head --rebuild"
+        f"{what}; choose columns for the mirror's `key` that identify a row, or {advice}"
     )
