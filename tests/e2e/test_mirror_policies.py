@@ -16,6 +16,7 @@ from binlogsync.consume.engine import consume_together
 from binlogsync.consume.progress import ProgressKey, TableProgress
 from binlogsync.errors import ConsumeError
 from binlogsync.mirror.contract import FrozenColumnsError, accept_columns
+from binlogsync.mirror.repair import Repairer
 from binlogsync.mirror.verify import Verification, Verifier, VerifyOptions
 from binlogsync.mysql import inspect_server
 from binlogsync.nats.client import NatsOptions
@@ -179,6 +180,44 @@ def test_a_key_with_equal_values_blocks_the_table_until_rows_or_key_are_correcte
     execute("INSERT INTO counts SELECT * FROM counts")
     drain(scenario, "counts", MirrorOptions())
     assert verify(scenario, "counts").is_equal
+
+
+def test_a_key_without_a_date_of_the_primary_key(on_mysql: Loads) -> None:
+    """An invalid date is NULL outside of the key, whether a load, a change or a repair stores it."""
+    scenario, execute, options = on_mysql, on_mysql.database.execute, MirrorOptions(key=("id",))
+    execute("SET SESSION sql_mode = ''")
+    execute("CREATE TABLE t (id INT, day DATE, at DATETIME(3), n INT, PRIMARY KEY (day, at, id))")
+    execute("INSERT INTO t VALUES (1, 0, 0, 1), (2, '2026-01-01', 0, 2), (3, 0, '2026-01-01', 3)")
+    drain(scenario, "t", options)
+    changed = rows(scenario, "t")
+    move_back(scenario, "t", "head", rebuild=True)
+    assert rows(scenario, "t") == changed
+    assert changed[0] == (1, None, None, 1)
+    assert verify(scenario, "t").is_equal
+    with DuckStore(scenario.path).transaction() as connection:
+        connection.execute(f"UPDATE {quote(scenario.database.name, 't')} SET n = 9")
+    with StreamReader(NatsOptions(url=scenario.nats_url), scenario.config.source) as reader:
+        verifier = Verifier(
+            reader, scenario.config, DuckStore(scenario.path), VerifyOptions(OPTIONS.client_id, timeout_s=60.0)
+        )
+        repaired = Repairer(verifier, "test").repair(scenario.database.name, "t")
+    assert repaired.after.is_equal
+    assert (repaired.rebuilt, repaired.count("updated")) == ("", 3)
+    assert rows(scenario, "t") == changed
+    execute("UPDATE t SET n = n + 1")
+    for key in ("day", "at"):  # the changed key needs a load
+        with pytest.raises(ConsumeError, match=f"{key} = NULL has a NULL, or an invalid date"):
+            drain(scenario, "t", MirrorOptions(key=(key,)))
+
+
+def test_an_invalid_date_in_a_key_is_refused(on_mysql: Loads) -> None:
+    scenario, execute = on_mysql, on_mysql.database.execute
+    execute("SET SESSION sql_mode = ''")
+    execute("CREATE TABLE t (at DATETIME, n INT)")
+    drain(scenario, "t", MirrorOptions(key=("at",)))
+    execute("INSERT INTO t VALUES (0, 1)")
+    with pytest.raises(ConsumeError, match=r"at = 0000-00-00 00:00:00 has a NULL, or an invalid date"):
+        drain(scenario, "t", MirrorOptions(key=("at",)))
 
 
 def test_a_key_that_the_first_rows_violate_is_corrected(on_mysql: Loads) -> None:

@@ -33,8 +33,12 @@ def key_date_condition(names: Iterable[str]) -> str:
 
     Expects the session's time zone to be UTC.
     """
-    columns = [quote(name) for name in sorted(names)]
-    return " OR ".join(f"({name} IS NULL OR {name} < DATE '1000-01-01 (BC)')" for name in columns)
+    return " OR ".join(f"({quote(name)} IS NULL OR {is_key_date(name)})" for name in sorted(names))
+
+
+def is_key_date(name: str) -> str:
+    """SQL that is true for a value of this column that stands for an invalid date. Expects the time zone UTC too."""
+    return f"{quote(name)} < DATE '1000-01-01 (BC)'"
 
 
 def _number(column: Column, text: str) -> int:

@@ -15,8 +15,9 @@ import pyarrow as pa
 from binlogsync.change import ChangeBatch
 from binlogsync.errors import ConsumeError
 from binlogsync.position import Checkpoint
-from binlogsync.schema import TableSchema
+from binlogsync.schema import TableSchema, is_date
 from binlogsync.targets.duckdb.file import META_SCHEMA, first_row, quote
+from binlogsync.targets.duckdb.key_dates import is_key_date
 from binlogsync.targets.duckdb.mirror_tables import column_list, declare_column, drop_table, free_place
 from binlogsync.targets.duckdb.names import has_relation
 from binlogsync.targets.duckdb.row_images import insert_table, row_images
@@ -140,6 +141,7 @@ def replace_table(
 ) -> MirrorState:
     """Replace the mirror by its spare table; with soft deletes, rows that are missing in it become deleted rows."""
     spare = _spare(state)
+    _remove_key_dates(connection, state, schema, spare)
     check_unique(connection, state, schema, spare)
     if state.deleted_at is not None:
         column_list(schema, state.deleted_at)  # raises ConsumeError for a name in use
@@ -149,6 +151,19 @@ def replace_table(
     connection.execute(f"ALTER TABLE {spare} RENAME TO {quote(state.location[2])}")
     _forget_load(connection, state)
     return store_state(connection, replace(state, schema=schema))
+
+
+def _remove_key_dates(
+    connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema, spare: str
+) -> None:
+    """Set invalid dates outside of the key of the options to NULL: the rows were loaded by the key of the server."""
+    if not state.policies.key:
+        return
+    connection.execute("SET TimeZone = 'UTC'")
+    for column in schema.columns:
+        if is_date(column) and column.name not in schema.primary_key:
+            name = quote(column.name)
+            connection.execute(f"UPDATE {spare} SET {name} = NULL WHERE {is_key_date(column.name)}")
 
 
 def _ensure_loads(connection: duckdb.DuckDBPyConnection) -> None:

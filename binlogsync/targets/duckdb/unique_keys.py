@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from binlogsync.errors import MirrorKeyError
-from binlogsync.schema import TableSchema
+from binlogsync.schema import TableSchema, date_keys
 from binlogsync.targets.duckdb.file import first_row, quote
+from binlogsync.targets.duckdb.key_dates import is_key_date
 from binlogsync.targets.duckdb.last_images import find_codes, select_before
 from binlogsync.targets.duckdb.row_images import VIEW, Mask, RowImages, positional_names, rows_as_view, stack
 from binlogsync.targets.mirror_state import MirrorState
@@ -26,11 +27,14 @@ def check_unique(connection: duckdb.DuckDBPyConnection, state: MirrorState, sche
     if not state.policies.key:
         return
     names = [quote(name) for name in schema.primary_key]
-    nulls = " OR ".join(f"{name} IS NULL" for name in names)
+    texts = {name: f"{quote(name)}::VARCHAR" for name in schema.primary_key}
+    for name in date_keys(schema):  # of the primary key of the server, which the rows were loaded by
+        texts[name] = f"CASE WHEN {is_key_date(name)} THEN NULL ELSE {texts[name]} END"
+    nulls = " OR ".join(f"{text} IS NULL" for text in texts.values())
     connection.execute("SET TimeZone = 'UTC'")
     found = first_row(
         connection,
-        f"SELECT {', '.join(f'{name}::VARCHAR' for name in names)}, count(*), bool_or({nulls}) FROM {table} "
+        f"SELECT {', '.join(texts.values())}, count(*), bool_or({nulls}) FROM {table} "
         f"GROUP BY {', '.join(names)} HAVING count(*) > 1 OR bool_or({nulls}) LIMIT 1",
     )
     if found is not None:
@@ -137,9 +141,17 @@ def _check_values(key: Sequence[str], schema: TableSchema, parts: Sequence[RowIm
                     bad = bad | pc.is_valid(part.filter(texts, letters)).to_numpy(zero_copy_only=False)
                 if bad.any():
                     at = int(np.flatnonzero(bad)[0])
-                    raise _violation(
-                        schema, [str(each[at].as_py()) for each in values], "has a NULL, or an invalid date"
-                    )
+                    raise _violation(schema, _texts(part, image, letters, at), "has a NULL, or an invalid date")
+
+
+def _texts(part: RowImages, image: str, letters: str, at: int) -> list[object]:
+    """The key of one of the changes with these letters; its invalid dates as MySQL prints them."""
+    found: list[object] = []
+    for name in part.batch.schema.primary_key:
+        texts = next((texts for of, texts in part.batch.impossible.items() if of == (image, name)), None)
+        text = None if texts is None else part.filter(texts, letters)[at].as_py()
+        found.append(str(part.image(image, [name], letters)[0][at].as_py()) if text is None else text)
+    return found
 
 
 def _violation(schema: TableSchema, values: Sequence[object], what: str, advice: str = "") -> MirrorKeyError:
