@@ -35,6 +35,8 @@ class SnapshotState:
         ordinal: of the next row.
         spent: how many ordinals since the first one are of resets, and of rows that were published before a reset.
         done: whether all rows of all tables are published, or the snapshot was cancelled.
+        is_reset: whether the current table was reset, and rows of it are missing since.
+        subject: the first tokens of the subjects of that reset, if it is for one consumer alone.
     """
 
     id: str
@@ -45,6 +47,8 @@ class SnapshotState:
     ordinal: int = FIRST_ORDINAL
     done: bool = False
     spent: int = 0
+    is_reset: bool = False
+    subject: str | None = None
 
     def to_text(self) -> str:
         """One line of JSON in ASCII, as headers have to be."""

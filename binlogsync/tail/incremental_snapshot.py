@@ -26,7 +26,6 @@ import math
 from dataclasses import replace
 
 from binlogsync.binlog.decoded_range import DecodedRange
-from binlogsync.change import SchemaChange
 from binlogsync.codec.snapshot_state import FIRST_ORDINAL, LAST_ORDINAL, SnapshotState
 from binlogsync.flush import Flush, SnapshotProgress
 from binlogsync.position import BinlogPosition, Checkpoint
@@ -34,17 +33,14 @@ from binlogsync.position_order import PositionOrder, compare
 from binlogsync.tail.snapshot_counts import SnapshotCounts
 from binlogsync.tail.snapshot_pace import SnapshotPace
 from binlogsync.tail.snapshot_reader import WHOLE, SnapshotReader
-from binlogsync.tail.snapshot_rows import PublishedRows, publish, publish_reset, publish_whole
+from binlogsync.tail.snapshot_resume import PARTLY_PUBLISHED, is_before, request_of_rest
+from binlogsync.tail.snapshot_rows import NO_NUMBERS, PublishedRows, publish, publish_reset, publish_whole
 from binlogsync.tail.snapshot_table import TableChunks
 from binlogsync.tail.snapshot_watch import CurrentSnapshot, SnapshotReport, SnapshotWatch
 from binlogsync.tail.snapshot_whole import WholeTable
 
 log = logging.getLogger(__name__)
 
-_NO_NUMBERS = (
-    "a snapshot has numbers for 2,147,483,648 rows, and the tables before this one have used them; request this table "
-    "again by itself, or in several snapshots with a condition each"
-)
 _REPLACED = frozenset({"create", "drop", "rename"})
 """Kinds of statements after which a name means another table, whose rows are read from the first one on."""
 
@@ -121,7 +117,7 @@ class IncrementalSnapshot:
         if state is None or state.done:
             return
         for statement in decoded.schema_changes:
-            if state.name in statement.tables and not self._is_held(statement, decoded.checkpoint):
+            if state.name in statement.tables and not is_before(statement, decoded.checkpoint, self._held):
                 self._alter(statement.kind)
         if self._chunks is None or not self._chunks.is_watching:
             return
@@ -129,24 +125,14 @@ class IncrementalSnapshot:
             if (batch.schema.database, batch.schema.table) == state.name and batch.ddl is None:
                 self._chunks.touch(batch)
 
-    def _is_held(self, statement: SchemaChange, end: Checkpoint) -> bool:
-        """True for a statement before the stored progress, which is read again; `end` is the end of its range."""
-        held = self._held
-        if held is None:
-            return False
-        if held.server_uuid == end.server_uuid:
-            return compare(statement.position, held.position).is_at_or_before
-        if statement.gtid is not None and held.gtids is not None:
-            return held.gtids.has(statement.gtid)
-        return compare(end, held).is_at_or_before
-
     def _alter(self, kind: str) -> None:
         if self._chunks is not None:
             self._chunks.alter()
         if self._whole is not None and not self._whole.has_begun:
             self._open_chunks()
         if kind in _REPLACED and self._state is not None:
-            self._state = replace(self._state, key=(), order="")
+            is_reset = self._state.is_reset and kind != "drop"
+            self._state = replace(self._state, key=(), order="", is_reset=is_reset)
 
     def observe_flush(self, flush: Flush) -> None:
         """A flush, with its messages about rows that foreign keys may have changed without a change in the binlog."""
@@ -225,14 +211,23 @@ class IncrementalSnapshot:
         if self._whole is not None and self._whole.has_begun and not self._whole.is_read:
             return self._pace.may_publish(now_s)
         self._follow_requests(reached)
-        if self._counts is None or self._current is None or self._current.is_paused or not has_passed:
+        if self._counts is None or self._is_stopped() or not has_passed:
             return False
         assert self._state is not None
         if self._chunks is not None:
             self._read_on(self._chunks, reached, now_s, may_order=may_order)
+            if self._is_stopped():
+                return False
         if self._chunks is None:
             return not self._state.done
         return self._chunks.is_ready(reached) and self._pace.may_publish(now_s)
+
+    def _is_stopped(self) -> bool:
+        """True when the request is paused, or cancelled; a table that was reset is published to its end first."""
+        state, current = self._state, self._current
+        if current is None or state is None:
+            return True
+        return not state.is_reset and (current.is_paused or current.status.has_ended)
 
     def take_rows(self, reached: Checkpoint, now_s: float) -> PublishedRows | None:
         """The rows that are due; None if all of them were overtaken, or an earlier change has discarded them."""
@@ -251,7 +246,7 @@ class IncrementalSnapshot:
         self._state = replace(state, key=chunk.last_key_of(rows), ordinal=state.ordinal + len(kept))
         if self._state.ordinal > LAST_ORDINAL:
             self._state = state
-            self._leave_out(self._chunks, _NO_NUMBERS)
+            self._leave_out(self._chunks, NO_NUMBERS)
             return None
         if not len(kept):
             return None
@@ -268,15 +263,17 @@ class IncrementalSnapshot:
         if table.has_begun:
             rows = table.take(self._pace.rows, self._pace.bytes)
             found, count = publish_whole(rows, state, reached, table.read_us, is_end=table.is_read), len(rows)
-            self._state = replace(state, ordinal=state.ordinal + count)
+            self._state = replace(state, ordinal=state.ordinal + count, is_reset=not table.is_read)
         else:
             if state.ordinal + table.count > LAST_ORDINAL:
-                self._leave_out(table, _NO_NUMBERS)
+                self._leave_out(table, NO_NUMBERS)
                 return None
             self._pace.begin_whole()
             spent = state.spent + 1 + counts.begin_whole(state.table, table.count)
             table.begin()
-            self._state = after = replace(state, ordinal=state.ordinal + 1, spent=spent)
+            assert self._current is not None
+            after = replace(state, spent=spent, is_reset=not table.is_read, subject=self._current.request.subject)
+            self._state = after = replace(after, ordinal=state.ordinal + 1)
             of_table = (table.schema, table.server[1])
             found, count = publish_reset(of_table, state, after, reached, table.read_us, is_end=table.is_read), 0
         counts.published(count, state.table)
@@ -322,6 +319,8 @@ class IncrementalSnapshot:
     def _leave_out(self, chunks: TableChunks | WholeTable, error: str) -> None:
         assert self._state is not None
         assert self._counts is not None
+        if self._state.is_reset:
+            error = f"{error}. {PARTLY_PUBLISHED}"
         log.warning("snapshot %s leaves out %s: %s", self._state.id, ".".join(chunks.name), error)
         self._counts.fail(self._state.table, error)
         self._go_to(self._state.table + 1)
@@ -332,7 +331,7 @@ class IncrementalSnapshot:
         assert self._current is not None
         tables = self._current.request.tables
         name = tables[table] if table < len(tables) else ("", "")
-        self._state = replace(self._state, table=table, name=name, key=(), order="")
+        self._state = replace(self._state, table=table, name=name, key=(), order="", is_reset=False)
         self._open_chunks()
 
     def _open_chunks(self) -> None:
@@ -349,6 +348,11 @@ class IncrementalSnapshot:
             return
         current, state = self._watch.current, self._state
         if state is not None and not state.done and (current is None or current.request.id != state.id):
+            if state.is_reset:
+                if self._current is None:
+                    rest = request_of_rest(state)
+                    self._carry_out(rest, SnapshotCounts(rest, state))
+                return
             log.info("snapshot %s was cancelled", state.id)
             self._ending, self._counts, self._chunks = self._counts, None, None
             self._mark_done(reached)
@@ -358,9 +362,9 @@ class IncrementalSnapshot:
         if current is None or current.request.id == self._over:
             self._current = None
         elif self._current is not None and self._current.request.id == current.request.id:
-            if current.is_paused and self._chunks is not None:
-                self._chunks.discard()
             self._current = current
+            if self._is_stopped() and self._chunks is not None:
+                self._chunks.discard()
         else:
             self._begin(current)
 
@@ -381,8 +385,11 @@ class IncrementalSnapshot:
             self._state, self._ended_at = state, None
             self._allow_next()
             counts = SnapshotCounts(current, state)
+        self._carry_out(current, counts)
+
+    def _carry_out(self, current: CurrentSnapshot, counts: SnapshotCounts) -> None:
         self._current, self._counts = current, counts
-        self._pace.begin(request.rows_per_s)
+        self._pace.begin(current.request.rows_per_s)
         self._open_chunks()
 
     def _mark_done(self, reached: Checkpoint) -> None:

@@ -19,6 +19,8 @@ class SnapshotCounts:
         self._id = current.request.id
         tables = current.status.tables
         self._tables = list(tables) or [TableStatus() for _ in current.request.tables]
+        self._is_known = current.status.state != "cancelled"  # else the counts are in its stored status alone
+        self._error = ""
         self._sent: deque[tuple[int | None, int]] = deque()
         self._has_ended = False
         self._reported_s = 0.0
@@ -55,13 +57,14 @@ class SnapshotCounts:
     def fail(self, table: int, error: str) -> None:
         """The table is left out."""
         self._set(table, state="failed", error=error)
+        self._error = error
 
     def note_trouble(self, table: int, error: str) -> bool:
         """The table cannot be read at the moment; with "", it can. True when that is new."""
         if self._tables[table].error == error:
             return False
         self._set(table, error=error)
-        return True
+        return self._is_known
 
     def finish(self) -> None:
         """The end of the request is stored."""
@@ -87,7 +90,7 @@ class SnapshotCounts:
 
     def has_news(self, now_s: float) -> bool:
         """True about twice a second."""
-        if now_s - self._reported_s < _REPORT_S:
+        if now_s - self._reported_s < _REPORT_S or not self._is_known:
             return False
         self._reported_s = now_s
         return True
@@ -105,12 +108,13 @@ class SnapshotCounts:
 
     def cancelled(self) -> SnapshotReport:
         """The counts at the end of a request that was cancelled."""
-        return SnapshotReport(self._id, "cancelled", cancelled_tables(self._tables))
+        tables = cancelled_tables(self._tables) if self._is_known else ()
+        return SnapshotReport(self._id, "cancelled", tables, self._error)
 
     def lost(self) -> SnapshotReport:
         """The request cannot continue, because its progress is no longer in the stream."""
         error = (
             "the end of the stream has no progress of this snapshot any more, because a gap was accepted or the stream "
-            "was emptied; request it again"
+            "was emptied; request it again. Until then, consumers may have only a part of a table without a key"
         )
         return SnapshotReport(self._id, "failed", tuple(self._tables), error)

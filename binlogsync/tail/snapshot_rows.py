@@ -14,6 +14,10 @@ from binlogsync.flush import SnapshotProgress
 from binlogsync.position import SNAPSHOT_STAGES, Checkpoint
 from binlogsync.schema import TableSchema
 
+NO_NUMBERS = (
+    "a snapshot has numbers for 2,147,483,648 rows, and the tables before this one have used them; request this table "
+    "again by itself, or in several snapshots with a condition each"
+)
 _FIRST, _TRUE, _LAST = SNAPSHOT_STAGES
 LastKey = Callable[[ChangeBatch], tuple[str, ...]]
 """Returns the key of the last row of a batch, as SQL literals."""
@@ -81,7 +85,7 @@ def publish_whole(
     gtids = pa.array([*[f"{name}:{_TRUE}"] * (count - 1), f"{name}:{_LAST if is_end else _TRUE}"])
 
     def text_after(done: int) -> str:
-        return replace(before, ordinal=before.ordinal + done).to_text()
+        return replace(before, ordinal=before.ordinal + done, is_reset=not (is_end and done == count)).to_text()
 
     return PublishedRows(
         _changes(rows, before.ordinal, gtids, at, ts_us), SnapshotProgress(text_after(count), text_after)

@@ -196,6 +196,37 @@ def test_a_table_that_was_reset_is_published_to_its_end(
     assert faults.published[HEAP] == 1
 
 
+@pytest.mark.parametrize("state", ["paused", "cancelled"])
+def test_a_table_that_was_reset_is_published_to_its_end_after_a_crash(
+    state: str, mysql: FreshDatabase, nats_server: NATSServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenario, take, calls = scenario_of(mysql, nats_server.url), WholeTable.take, []
+    id = ""
+
+    def crash(table: WholeTable, *arguments: int) -> ChangeBatch:
+        calls.append(table)
+        if len(calls) == 4:
+            scenario.set_state(id, state)
+            raise SourceError("the connection was lost")
+        return take(table, *arguments)
+
+    monkeypatch.setattr(WholeTable, "take", crash)
+    with scenario.tail() as tail:
+        id = scenario.request()
+        source = scenario.config.source
+        wait_until(lambda: stages(nats_server.url, source, mysql.name)[-1:] == [("r", "last")], 60, "the last row")
+        mysql.execute(f"INSERT INTO {HEAP} VALUES (1, 'later')")
+        scenario.catch_up(tail)
+        if state == "paused":
+            assert scenario.status(id).state == "paused"
+            scenario.set_state(id, "running")
+        assert scenario.wait(id, tail).state == ("done" if state == "paused" else "cancelled")
+        wait_until(lambda: scenario.status(id).ended_us, 30, "the end of the request")
+    assert ops_in_order(stages(nats_server.url, source, mysql.name)) == "trtr"
+    faults = check(scenario)
+    assert not faults.sentences, faults
+
+
 def hold_reads(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
     """(set when a view is open, set it to let its rows be read)."""
     read, gate, batches = threading.Event(), threading.Event(), TableSnapshot.batches

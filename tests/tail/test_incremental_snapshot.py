@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -10,13 +12,15 @@ import pytest
 from binlogsync.binlog.decoded_range import DecodedRange
 from binlogsync.change import SchemaChange
 from binlogsync.codec.snapshot_state import FIRST_ORDINAL, SnapshotState
+from binlogsync.flush import Flush
 from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.snapshot.requests import SnapshotRequest, SnapshotStatus, TableStatus
 from binlogsync.tail.incremental_snapshot import IncrementalSnapshot
 from binlogsync.tail.snapshot_pace import SnapshotPace
-from binlogsync.tail.snapshot_reader import SnapshotReader
+from binlogsync.tail.snapshot_reader import WHOLE, OpenedTable, OpenedView, ReadFailure, SnapshotReader, ViewRows
 from binlogsync.tail.snapshot_watch import CurrentSnapshot, SnapshotReport, SnapshotWatch
 from tests.tail.test_snapshot_table import Orders
+from tests.tail.test_snapshot_whole import NAME, ROWS, Views
 
 STATE = SnapshotState("x1", 0, ("shop", "t"), ("5",), "o", FIRST_ORDINAL + 7)
 REQUEST = SnapshotRequest(
@@ -105,3 +109,75 @@ def test_a_cancelled_one_is_reported_at_its_end(is_known: bool, spent: int, rows
     assert (report.id, report.state) == ("x1", "cancelled")
     assert [(table.state, table.rows) for table in report.tables] == ([("cancelled", rows)] if is_known else [])
     assert requests.next_ordinal == FIRST_ORDINAL + 7
+
+
+RESET = SnapshotState("x1", 0, NAME, (), "whole", FIRST_ORDINAL + 2, spent=1, is_reset=True, subject="cdc_snapshot.s.c")
+
+
+def resumed(state: str | None) -> tuple[IncrementalSnapshot, Requests, Views]:
+    """After a crash among the rows of a table without a key; None for a request that was cancelled."""
+    orders = Views()
+    status = SnapshotStatus(state="paused", tables=(TableStatus(),), began_us=1)
+    requests = Requests(None if state is None else CurrentSnapshot(replace(REQUEST, tables=(NAME,)), status))
+    ends = cast(SnapshotWatch, requests), cast(SnapshotReader, orders)
+    snapshot = IncrementalSnapshot(*ends, SnapshotPace(1.0, is_eager=False), RESET, at(500))
+    assert not snapshot.has_rows(at(500), 0.0)
+    assert orders.given == ["open"]
+    return snapshot, requests, orders
+
+
+@pytest.mark.parametrize("state", ["paused", None])
+def test_a_table_that_was_reset_is_published_to_its_end(state: str | None) -> None:
+    snapshot, requests, orders = resumed(state)
+    orders.answer(OpenedTable((), WHOLE, 3))
+    for _ in range(2):
+        assert not snapshot.has_rows(at(500), 0.0)
+    orders.answer(OpenedView(at(500), ROWS.schema, ("server", 1)))
+    orders.answer(ViewRows([ROWS]))
+    found = []
+    while snapshot.has_rows(at(500), 0.0):
+        rows = snapshot.take_rows(at(500), 0.0)
+        assert rows is not None
+        assert rows.batch is not None
+        found.append((len(rows.batch), SnapshotState.from_text(rows.progress.text).is_reset))
+        if state is None:
+            assert snapshot.directed(rows.progress).subject == RESET.subject
+    assert found == [(1, True), (3, False)]
+    after = progress(snapshot, 500)
+    assert after is not None
+    assert after.done is (state is None)
+    assert not requests.reports, "before the rows are stored"
+    for _ in found:
+        snapshot.stored(cast(Flush, SimpleNamespace(changes=3)), 1.0)
+    ends = [(each.state, each.tables) for each in requests.reports if each.state != "running"]
+    assert ends == ([] if state else [("cancelled", ())])
+
+
+@pytest.mark.parametrize("state", ["paused", None])
+def test_a_table_that_was_reset_and_cannot_be_read_is_reported(
+    state: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    snapshot, requests, orders = resumed(state)
+    orders.answer(ReadFailure("it has a view that fails", is_final=True))
+    for _ in range(2):
+        assert not snapshot.has_rows(at(500), 0.0)
+    text = "it has a view that fails. consumers have only a part of its rows"
+    assert text in caplog.text
+    after = progress(snapshot, 500)
+    assert after is not None
+    assert not after.is_reset
+    if state is None:
+        assert [each.error.startswith(text) for each in requests.reports] == [True]
+
+
+def test_a_table_that_was_dropped_is_no_longer_reset() -> None:
+    snapshot, requests, _ = resumed(None)
+    drop = SchemaChange("drop", (NAME,), "DROP TABLE t", 0, BinlogPosition("binlog.000002", 600), None, 0)
+    snapshot.observe(DecodedRange((), (), False, (drop,), at(700), "more", 1, 1, 0))
+    assert not snapshot.has_rows(at(700), 0.0)
+    assert [each.state for each in requests.reports] == ["cancelled"]
+
+
+def test_progress_of_an_earlier_version_is_read() -> None:
+    text = json.dumps({key: value for key, value in asdict(STATE).items() if key not in ("is_reset", "subject")})
+    assert SnapshotState.from_text(text) == STATE
