@@ -14,6 +14,7 @@ from pydantic import Field, PrivateAttr
 
 from binlogsync.modules import code_version
 from binlogsync.settings import Settings
+from binlogsync.settings.model import TailSection
 from dagster_binlogsync.asset_tables import tables_of_context
 from dagster_binlogsync.consume.config import ConsumeConfig
 from dagster_binlogsync.consume.events import BinlogsyncEventIterator
@@ -30,6 +31,7 @@ from dagster_binlogsync.resources.jetstream import JetStream
 from dagster_binlogsync.resources.mysql import MySQLSource
 from dagster_binlogsync.resources.positions import Positions
 from dagster_binlogsync.resources.warehouse import Warehouse
+from dagster_binlogsync.setting_field import setting_field
 from dagster_binlogsync.tail.job import TailConfig
 
 
@@ -42,6 +44,8 @@ class BinlogsyncResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     positions: Positions = Field(description="The position store, with the bookmarks.")
     audit: AuditLog = Field(description="The audit log.")
     warehouse: Warehouse = Field(description="The DuckDB file of the mirrors.")
+    include: list[str] = setting_field(TailSection, "include", default=[])
+    exclude: list[str] = setting_field(TailSection, "exclude", default=[])
     _tail_config: TailConfig = PrivateAttr(default_factory=TailConfig)
 
     @classmethod
@@ -49,14 +53,19 @@ class BinlogsyncResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """The resource of a source of the settings; None reads the settings, and takes the first source."""
         settings = settings or Settings.read()
         name = settings.source(source)
-        made = cls(source=name, **build_resources(settings, {name: ResourceKeys()}))
-        made._tail_config = build_tail_config(settings)
+        config = build_tail_config(settings)
+        resources = build_resources(settings, {name: ResourceKeys()})
+        made = cls(source=name, include=config.include, exclude=config.exclude, **resources)
+        made._tail_config = config
         return made
 
     @property
     def tail_config(self) -> TailConfig:
-        """Defaults of the options of a tail of this source: those of the settings, if it was made from settings."""
-        return self._tail_config
+        """Defaults of the options of a tail of this source: those of the settings, if it was made from settings.
+
+        In a run only `include` and `exclude` are, because Dagster makes the resource again from its fields.
+        """
+        return self._tail_config.model_copy(update={"include": self.include, "exclude": self.exclude})
 
     def parts(self, keys: ResourceKeys) -> dict[str, Any]:
         """The connections as separate resources, by key."""
@@ -75,7 +84,7 @@ class BinlogsyncResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         every = tables_of_context(context)
         consumers = [table.consumer for table in every if table.key in context.selected_asset_keys]
         check_groups(consumers, [table.consumer for table in every])
-        warn_uncaptured(context, consumers, find_uncaptured(every, self._tail_config))
+        warn_uncaptured(context, consumers, find_uncaptured(every, self.tail_config))
         return BinlogsyncEventIterator(self._run(context, config or ConsumeConfig(), consumers), consumers, self)
 
     def _run(

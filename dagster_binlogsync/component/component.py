@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 
 import dagster as dg
 from dagster.components.component.state_backed_component import StateBackedComponent
+from dagster.components.resolved.context import ResolutionContext
 from dagster.components.utils.defs_state import DefsStateConfig, DefsStateConfigArgs, ResolvedDefsStateConfig
 from dagster.components.utils.translation import TranslationFn, TranslationFnResolver
 from dagster_shared.serdes.objects.models.defs_state_info import DefsStateManagementType
@@ -34,10 +35,10 @@ from dagster_binlogsync.component.connections import (
     PositionStoreOptions,
     StreamOptions,
 )
-from dagster_binlogsync.component.given_fields import check_values
 from dagster_binlogsync.component.scaffolder import BinlogSyncScaffolder
 from dagster_binlogsync.component.table_entries import Entries, TableEntry
 from dagster_binlogsync.component.tail_options import LoadOptions, TailSettings
+from dagster_binlogsync.component.template_check import check_templates
 from dagster_binlogsync.consume.config import ConsumeConfig, ContinuousConfig
 from dagster_binlogsync.consume.run import ConsumerEvent, run_consumers
 from dagster_binlogsync.consume.spec import ConsumerSpec
@@ -134,10 +135,14 @@ class BinlogSyncComponent(StateBackedComponent, dg.Resolvable):
         component = super(StateBackedComponent, cls).load(attributes, context)
         if component.has_patterns:
             component = super().load(attributes, context)  # which registers the state
-        if attributes is not None:
-            check_values(attributes, component, cls.__name__)
         component.folder = context.project_root
         return component
+
+    @classmethod
+    def resolve_from_model(cls, context: ResolutionContext, model: BaseModel) -> Any:
+        """The component with its templates resolved. Raises ConfigError for an expression that has no value."""
+        check_templates(model, context.scope)
+        return super().resolve_from_model(context, model)
 
     @property
     def defs_state_config(self) -> DefsStateConfig:

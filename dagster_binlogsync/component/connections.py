@@ -12,7 +12,6 @@ import dagster as dg
 
 from binlogsync.errors import ConfigError
 from binlogsync.stores.imported import check_kind
-from dagster_binlogsync.component.given_fields import GivenFields
 from dagster_binlogsync.resources.jetstream import JetStream
 from dagster_binlogsync.resources.mysql import MySQLSource
 from dagster_binlogsync.resources.positions import (
@@ -25,7 +24,7 @@ from dagster_binlogsync.resources.positions import (
 
 
 @dataclass(kw_only=True)
-class MySQLConnection(GivenFields):
+class MySQLConnection(dg.Resolvable):
     """The MySQL or MariaDB server of the source; the fields are those of BINLOGSYNC_MYSQL_... (docs/settings.md)."""
 
     host: str | None = None
@@ -49,7 +48,7 @@ class MySQLConnection(GivenFields):
 
 
 @dataclass(kw_only=True)
-class NatsConnection(GivenFields):
+class NatsConnection(dg.Resolvable):
     """NATS JetStream; the fields are those of BINLOGSYNC_NATS_... (docs/settings.md)."""
 
     url: str | None = None
@@ -75,7 +74,7 @@ class NatsConnection(GivenFields):
 
 
 @dataclass(kw_only=True)
-class StreamOptions(GivenFields):
+class StreamOptions(dg.Resolvable):
     """The stream; the fields are those of BINLOGSYNC_STREAM_... (docs/settings.md)."""
 
     replicas: int | None = None
@@ -91,7 +90,7 @@ class StreamOptions(GivenFields):
 
 
 @dataclass(kw_only=True)
-class PositionStoreOptions(GivenFields):
+class PositionStoreOptions(dg.Resolvable):
     """The position store: `sqlite` with a path, `redis` with a server, `nats`, a bucket of the stream's NATS, or
     `package.module:function`, a function that returns a store.
     """

@@ -20,7 +20,6 @@ from binlogsync.targets.mirror_options import (
     OnDrop,
     SchemaContract,
 )
-from dagster_binlogsync.component.given_fields import GivenFields
 from dagster_binlogsync.keys import TableName
 from dagster_binlogsync.mirror_patterns import MirrorOptionsOfPattern, MirrorPattern, resolve_pattern
 from dagster_binlogsync.table_asset import AssetOptions, TableAsset
@@ -45,7 +44,7 @@ Reference = Annotated[Any, dg.Resolver(import_reference, model_field_type=str)]
 
 
 @dataclass(kw_only=True)
-class TableEntry(GivenFields):
+class TableEntry(dg.Resolvable):
     """A table, or a pattern of tables, and its consumer: a mirror, or a handler.
 
     Attributes:

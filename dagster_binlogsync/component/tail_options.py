@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+import dagster as dg
+
 from binlogsync.mysql import parse_start
 from binlogsync.snapshot.throttle import LoadLimits
-from dagster_binlogsync.component.given_fields import GivenFields
 from dagster_binlogsync.tail.job import TailConfig
 
 
 @dataclass(kw_only=True)
-class TailSettings(GivenFields):
+class TailSettings(dg.Resolvable):
     """Defaults of the options of the tail: those of BINLOGSYNC_START, _FLUSH and so on (docs/settings.md).
 
     The Launchpad shows and overrides them.
@@ -38,7 +39,7 @@ class TailSettings(GivenFields):
 
 
 @dataclass(kw_only=True)
-class LoadOptions(GivenFields):
+class LoadOptions(dg.Resolvable):
     """Limits of loads of mirrors: those of BINLOGSYNC_LOAD_... (docs/settings.md); 0 is no limit."""
 
     rows_per_second: float = 0.0

@@ -206,14 +206,6 @@ def test_the_newer_of_list_and_state_counts(tmp_path: Path) -> None:
         ({"tables": ["orders"]}, "database.table"),
         ({"source": "Not a name"}, "source"),
         ({"positions": {"store": "paper"}}, "use one of sqlite, redis, nats, or package"),
-        ({"mysql": {"host": "{{ env.NOT_SET_HOST }}"}}, "host: {{ env.NOT_SET_HOST }} has no value (MySQLConnection)"),
-        ({"nats": {"url": "{{ env.NOT_SET_URL }}"}}, "url: {{ env.NOT_SET_URL }} has no value (NatsConnection)"),
-        ({"positions": {"store": "redis", "host": "{{ env.NOT_SET_HOST }}"}}, "has no value (PositionStoreOptions)"),
-        ({"stream": {"replicas": "{{ env.NOT_SET }}"}}, "replicas: {{ env.NOT_SET }} has no value (StreamOptions)"),
-        ({"tail": {"start": "{{ env.NOT_SET }}"}}, "start: {{ env.NOT_SET }} has no value (TailSettings)"),
-        ({"loads": {"rows_per_second": "{{ env.NOT_SET }}"}}, "has no value (LoadOptions)"),
-        ({"tables": [{"table": "a.b", "group": "{{ env.NOT_SET }}"}]}, "has no value (TableEntry)"),
-        ({"warehouse": "{{ env.NOT_SET }}"}, "warehouse: {{ env.NOT_SET }} has no value (BinlogSyncComponent)"),
         ({"nats": {"url": "nats://n1:1,tls://user:hunter2@n2:1"}}, "the address of NATS at n2:1 contains a login"),
         ({"tables": []}, "neither tables nor capture"),
         ({"capture": []}, "neither tables nor capture"),
@@ -224,6 +216,57 @@ def test_mistakes_are_errors_that_name_them(sandbox: DefsFolderSandbox, wrong: d
         load(sandbox, attributes(**wrong))
     shown = "".join(traceback.format_exception(caught.value))
     assert message in shown
+
+
+@pytest.mark.parametrize(
+    ("wrong", "path"),
+    [
+        ({"mysql": {"host": "{{ env.NOT_SET }}"}}, "mysql.host"),
+        ({"nats": {"url": "{{ env.NOT_SET }}"}}, "nats.url"),
+        ({"nats": {"url": "nats://{{ env.NOT_SET }}:4222"}}, "nats.url"),
+        ({"nats": {"url": "{{ 'nats://' ~ env.NOT_SET }}"}}, "nats.url"),
+        ({"nats": {"url": "{{ 'nats://%s' % env.NOT_SET }}"}}, "nats.url"),
+        ({"positions": {"store": "redis", "host": "{{ env.NOT_SET }}"}}, "positions.host"),
+        ({"stream": {"replicas": "{{ env.NOT_SET }}"}}, "stream.replicas"),
+        ({"tail": {"start": "{{ env.NOT_SET }}"}}, "tail.start"),
+        ({"loads": {"rows_per_second": "{{ env.NOT_SET }}"}}, "loads.rows_per_second"),
+        ({"warehouse": "{{ env.NOT_SET }}"}, "warehouse"),
+        ({"exclude": ["a.b", "{{ env.NOT_SET }}.*"]}, "exclude[1]"),
+        ({"exclude": ["{{ env.NOT_SET }}"]}, "exclude[0]"),
+        ({"capture": ["{{ env.NOT_SET }}.*"]}, "capture[0]"),
+        ({"tables": ["{{ env.NOT_SET }}.*"]}, "tables[0]"),
+        ({"tables": [{"table": "a.b", "group": "{{ env.NOT_SET }}"}]}, "tables[0].group"),
+        ({"tables": [{"table": "a.b", "owners": ["team:{{ env.NOT_SET }}"]}]}, "tables[0].owners[0]"),
+        ({"tables": [{"table": "a.b", "tags": {"tier": "{{ env.NOT_SET }}"}}]}, "tables[0].tags.tier"),
+        ({"translation": {"group_name": "{{ table.database }}_{{ env.NOT_SET }}"}}, "translation.group_name"),
+    ],
+)
+def test_a_template_without_a_value_is_refused(sandbox: DefsFolderSandbox, wrong: dict[str, Any], path: str) -> None:
+    with pytest.raises(Exception, match=".*") as caught:
+        load(sandbox, attributes(**wrong))
+    shown = "".join(traceback.format_exception(caught.value))
+    assert f"ConfigError: {path}: " in shown
+    assert "has no value, because NOT_SET is not set; set the variable in the environment or in .env" in shown
+
+
+def test_a_secret_within_other_text_is_refused(sandbox: DefsFolderSandbox) -> None:
+    with pytest.raises(Exception, match=".*") as caught:
+        load(sandbox, attributes(nats={"url": "nats://{{ secret('NATS_HOST') }}:4222"}))
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "nats.url: nats://{{ secret('NATS_HOST') }}:4222 has a secret within other text" in shown
+
+
+def test_templates_may_replace_a_variable_that_is_not_set(
+    sandbox: DefsFolderSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SET", "crm")
+    exclude = [
+        "{{ env.SET }}.*", "{{ env.NOT_SET or 'a' }}.*", "{{ env('NOT_SET', 'b') }}.*",
+        "{{ 'c' if env.NOT_SET is none else env.NOT_SET }}.*", "{{ 'd' if env.NOT_SET == None else env.NOT_SET }}.*",
+    ]  # fmt: skip
+    defs = load(sandbox, attributes(exclude=exclude))
+    config = defs.resolve_job_def("tail_main").run_config["ops"]["tail_main_binlog"]["config"]  # type: ignore[index]
+    assert config["exclude"] == ["crm.*", "a.*", "b.*", "c.*", "d.*"]
 
 
 @pytest.mark.parametrize(

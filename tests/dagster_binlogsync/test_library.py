@@ -1,5 +1,6 @@
 """dagster_binlogsync in a project of somebody else: one call for everything, and definitions that merge with others."""
 
+import logging
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,24 @@ def test_consume_requires_an_asset_of_the_decorator() -> None:
             BinlogsyncResource.from_settings(Settings()).consume(context)
 
     assert dg.materialize([alone]).success
+
+
+# Dagster itself uses this property for resources within resources.
+@pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated")
+def test_a_run_warns_about_mirrors_that_the_tail_does_not_capture(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, "main", BINLOGSYNC_INCLUDE="shop.*,crm.*", BINLOGSYNC_EXCLUDE="crm.*")
+
+    @binlogsync_assets(source="main", tables=["shop.orders", "crm.accounts"])
+    def tables(context: dg.AssetExecutionContext, binlogsync: BinlogsyncResource) -> Any:
+        binlogsync.consume(context)
+        yield from (dg.MaterializeResult(key) for key in context.selected_asset_keys)
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        resources = {"binlogsync": BinlogsyncResource.from_settings(settings)}
+        done = dg.materialize([tables], resources=resources, instance=instance, raise_on_error=False)
+        warnings = [entry.user_message for entry in instance.all_logs(done.run_id) if entry.level == logging.WARNING]
+    assert len(warnings) == 1
+    assert "crm.accounts is not captured by the tail of main" in warnings[0]
 
 
 def test_the_options_of_a_tail_are_those_of_the_settings(tmp_path: Path) -> None:
