@@ -42,7 +42,7 @@ class SnapshotPace:
         self._stored_s = 0.0
 
     def begin(self, rows_per_s: float | None) -> None:
-        """A request with this limit begins, or goes on after `begin_whole`."""
+        """A request with this limit begins, or continues after `begin_whole`."""
         self._slice_s, self._in_flight, self.bytes = self._own
         self._rows_per_s = rows_per_s
         # With a limit, slices of at most a fifth of a second, so that the rate is even.

@@ -52,8 +52,10 @@ def row_count(name: TableName, mysql: MySQLConfig, tables: TableStore) -> dg.Ass
         in_mirror = _count_in_mirror(name, tables)
         if in_mysql == in_mirror:
             break
-    missing = "keeps the rows of the dropped table" if _is_kept(name, tables) else "does not exist"
-    mirror = missing if in_mirror is None else f"has {in_mirror}"
+    if in_mirror is None:
+        mirror = "keeps the rows of the dropped table" if _is_kept(name, tables) else "does not exist"
+    else:
+        mirror = f"has {in_mirror}"
     source = "has no such table" if in_mysql is None else f"has {in_mysql} row(s)"
     return dg.AssetCheckResult(
         passed=in_mysql == in_mirror,

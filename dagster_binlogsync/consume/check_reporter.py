@@ -1,4 +1,4 @@
-"""Reports the checks of tables while a run goes on, which may last for hours before it yields them.
+"""Reports the checks of tables during a run, which may last for hours before it yields them.
 
 Without these reports, a healthy table would show checks that never ran. A report is one table per step, because it
 opens the warehouse; only results that changed are reported again. Errors are logged, and the run continues. While
@@ -95,10 +95,9 @@ class CheckReporter:
         for table in list(self._run.tables.values()):
             key, left = table.consumer.asset_key, pending.get(table.consumer.durable, 0)
             if left and table.error is None and key not in self._held:
-                path = self._run.resources.warehouse.path
-                result = held_check(key, left, holder, path)
+                result = held_check(key, left, holder, self._run.resources.warehouse.path)
                 report_check(self._run.context.instance, result)
-                self._logged.add(build_evaluation(result).asset_check_key)
+                self._logged.add(dg.AssetCheckKey(key, "backlog"))
                 self._held.add(key)
                 self._is_behind.pop(key, None)  # it is reported as soon as the warehouse is free
                 yield
@@ -106,7 +105,7 @@ class CheckReporter:
     def _log(self, result: dg.AssetCheckResult) -> None:
         """Log the first result in the run: the asset graph counts only checks of the run that materializes, or later.
 
-        A changed result is reported without the run, so that it is the latest one whatever other runs have reported.
+        A changed result is reported without the run, so that it is newer than the results of all other runs.
         """
         evaluation = build_evaluation(result)
         if evaluation.asset_check_key in self._logged:

@@ -46,10 +46,16 @@ def _add_mirror(parser: argparse.ArgumentParser) -> None:
         "--key", action="append", default=[], metavar="COLUMN", help="identify rows by this column; repeatable"
     )
     parser.add_argument(
-        "--target-schema", default="{database}", metavar="PATTERN", help="with {source}, {database} and {table}"
+        "--target-schema",
+        default="{database}",
+        metavar="PATTERN",
+        help="schema of the tables in FILE, with the placeholders {source}, {database}, {table}; default: {database}",
     )
     parser.add_argument(
-        "--target-table", default="{table}", metavar="PATTERN", help="name of the tables in FILE; the same"
+        "--target-table",
+        default="{table}",
+        metavar="PATTERN",
+        help="names of the tables in FILE, with the same placeholders; default: {table}",
     )
     parser.add_argument(
         "--metadata",
@@ -105,7 +111,7 @@ def _add_skip(parser: argparse.ArgumentParser) -> None:
 
 def _add_accept(parser: argparse.ArgumentParser) -> None:
     add_table(parser)
-    parser.add_argument("columns_id", metavar="COLUMNS", help="id of the new columns, from the error of the mirror")
+    parser.add_argument("columns_id", metavar="ID", help="id of the new columns, from the error of the mirror")
     _add_client(parser, "client id of the mirror; default: dagster")
 
 
