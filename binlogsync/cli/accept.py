@@ -22,7 +22,7 @@ def run(settings: Settings, arguments: Namespace) -> int:
             raise ConfigError(f"{key}: give the file of the mirror with --progress")
         accept_columns(store.tables, (key.database, key.table), arguments.columns_id)
     write_message(
-        f"{key}: stored that the columns {arguments.columns_id} are accepted; if the error of the mirror shows this id, "
-        "its next attempt continues"
+        f"{key}: stored that the columns {arguments.columns_id} are accepted; if the error of the mirror shows this "
+        "id, its next attempt continues"
     )
     return 0

@@ -283,8 +283,8 @@ class TailSection(Section):
     )
     snapshot_keyless_rows: Annotated[int, Field(ge=0), Note(unit="rows")] = Field(
         default=1_000_000,
-        description="Most rows of a table without a usable key that a snapshot publishes; all changes wait meanwhile. 0 "
-        "refuses all such tables.",
+        description="Most rows of a table without a usable key that a snapshot publishes; all changes wait meanwhile. "
+        "0 refuses all such tables.",
     )
     flush: Literal["interval", "eager"] = Field(
         default="interval",
