@@ -165,7 +165,7 @@ class Layout:
     ) -> DecodedRows:
         """Decode all rows of the events at `starts` to `ends`, relative to address `base`; raises ColumnError.
 
-        `is_one_memory` is False unless all bytes between two events can be read.
+        `is_one_memory`: all bytes from the first event to the last can be read.
         """
         try:
             return self._decode(base, starts, ends, ops, is_one_memory=is_one_memory)

@@ -145,8 +145,9 @@ class BinlogReader:
             raise
 
     def _find_splits(self, indexed: IndexedEvents) -> list[int]:
-        """Numbers of the events before which a range ends for `split_at`; those of another file do no harm.
+        """Numbers of the events before which a range ends for `split_at`.
 
+        Its file is not compared: an additional end of a range in another file changes nothing.
         MariaDB logs no offset inside a transaction, so that an event may be known to begin there, or to end.
         """
         if self.split_at is None or not indexed.count:
@@ -154,8 +155,9 @@ class BinlogReader:
         offsets, sizes = indexed.index.offset[: indexed.count], indexed.index.size[: indexed.count]
         ends = indexed.buffer[offsets[:, None] + np.arange(13, 17)].view("<u4")[:, 0].astype(np.int64)
         begins, at = ends - sizes - indexed.trailer, self.split_at.pos & 0xFFFFFFFF
-        found = [*np.flatnonzero(ends == at) + 1, *np.flatnonzero((begins == at) & (ends != 0))]
-        return sorted({int(number) for number in found})
+        found = np.union1d(np.flatnonzero(ends == at) + 1, np.flatnonzero((begins == at) & (ends != 0)))
+        numbers: list[int] = found.tolist()
+        return numbers
 
     def _scan(self, indexed: IndexedEvents, at: int = 0) -> Iterator[DecodedRange]:
         """Scan the events from number `at` on; a rotation, DDL or full memory ends a range."""

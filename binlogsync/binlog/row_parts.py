@@ -72,7 +72,7 @@ class TextPart:
 
 
 class Memories:
-    """The memories that row events are in: those `kept` from other places, and one buffer for all others."""
+    """Finds whether row events are in one memory: the same one of `kept`, or the receive buffer with all others."""
 
     def __init__(self, kept: Sequence[npt.NDArray[np.uint8]]) -> None:
         bounds = sorted((address(memory), len(memory)) for memory in kept)

@@ -164,7 +164,10 @@ def durable_name(client_id: str, database: str, table: str) -> str:
 
 
 def client_of_durable(name: str) -> str | None:
-    """The client id in a name that durable_name() wrote; None if there is none, or if it was cut."""
+    """The client id in a name that durable_name() wrote; None for a name without "=".
+
+    A client id that was itself cut is returned cut: compare durable_name() of the result with the name.
+    """
     token, separator, _ = name.partition("=")
     try:
         return unescape(token) if separator else None

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import nats.errors
 import nats.js.errors
@@ -21,19 +20,19 @@ from binlogsync.codec.subjects import durable_name
 from binlogsync.nats.frame_kernel import DELIVERED, DELIVERY, REPLY, SEQUENCE
 from binlogsync.nats.message_block import MessageBlock
 from binlogsync.nats.pull import PullSubscription
+from binlogsync.nats.stream_update import request_api
 
 if TYPE_CHECKING:
     from binlogsync.nats.messages import StreamBatch
 
 log = logging.getLogger(__name__)
 _ACK_WAIT_S = 3600.0
-_LIST_S = 10.0
 UNUSED_S = 14 * 86400.0
 """The server deletes durables unused for so long; those of dropped tables and old clients would reach the limit."""
 ANNOUNCED = "binlogsync_snapshot"
 """Key of the stream's metadata: the first tokens of the subjects of rows for one consumer that are published now."""
 Purpose = Literal["backfill", "load", "look", "past", "skip"]
-_TEMPORARY = re.compile(r"(?:backfill|load|look|past|skip)-[0-9a-f]{8}\Z")
+_TEMPORARY = re.compile(rf"(?:{'|'.join(get_args(Purpose))})-[0-9a-f]{{8}}\Z")
 
 
 def temporary_durable(purpose: Purpose, table: tuple[str, str]) -> str:
@@ -146,7 +145,12 @@ class DurableConsumer:
         if not self.reads_own and info.state.subjects:
             self.reads_own = ((await js.get_last_msg(stream, own)).seq or 0) > self.given
         if self.reads_own and not any(own.startswith(each[:-1]) for each in info.config.subjects or ()):
-            log.warning("stream %s has lost the subject %s: its messages are not read", stream, own)
+            log.warning(
+                "stream %s no longer has the subject %s: rows of snapshots for this consumer are not read; request the "
+                "snapshot again",
+                stream,
+                own,
+            )
             self.reads_own = False
         return self.reads_own != before
 
@@ -236,10 +240,7 @@ async def _list_consumers(client: Client, stream: str) -> dict[str, dict[str, An
     found: dict[str, dict[str, Any]] = {}
     offset = 0
     while True:
-        request = json.dumps({"offset": offset}).encode()
-        answer = json.loads((await client.request(f"$JS.API.CONSUMER.LIST.{stream}", request, timeout=_LIST_S)).data)
-        if "error" in answer:
-            raise nats.js.errors.APIError.from_error(answer["error"])
+        answer = await request_api(client, f"CONSUMER.LIST.{stream}", {"offset": offset})
         page = answer.get("consumers") or []
         found.update({one["name"]: one for one in page})
         # The offset counts listed entries, because a consumer created or deleted between two pages shifts the others.

@@ -33,7 +33,7 @@ class LazyBucket:
         self._opened = self._closed = False
 
     def call(self, request: Callable[[KeyValueBucket], Result]) -> Result:
-        """The reply to a request. Raises StoreError, also for what the request finds and cannot read."""
+        """The reply to a request. Raises StoreError, also if a stored value cannot be read."""
         if self._closed:
             raise StoreError(f"NATS at {self.options.address}: this store is closed; make a new one")
         try:

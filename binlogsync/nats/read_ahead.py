@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WAIT_S = 0.05
-"""How long one read waits for messages."""
-MOST_BYTES = 64 << 20
-"""Upper limit for what is read ahead."""
+"""Seconds that one read waits for messages."""
+_MOST_BYTES = 64 << 20
+"""Bytes of changes after which reading ahead ends."""
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def reading_ahead(read: Callable[[], Sequence[StreamBatch]], most: int) -> Itera
     """Call `read` again and again during the `with` block, in another thread.
 
     The list contains what was read when the block has ended. Reading ends earlier after about `most` changes or
-    MOST_BYTES, when `read` returns nothing, and with an error: the next read of the caller meets it again.
+    _MOST_BYTES, when `read` returns nothing, and with an error: the next read of the caller meets it again.
     """
     found: list[StreamBatch] = []
     is_over = threading.Event()
@@ -32,7 +32,7 @@ def reading_ahead(read: Callable[[], Sequence[StreamBatch]], most: int) -> Itera
     def run() -> None:
         changes = size = 0
         try:
-            while not is_over.is_set() and changes < most and size < MOST_BYTES and (batches := read()):
+            while not is_over.is_set() and changes < most and size < _MOST_BYTES and (batches := read()):
                 found.extend(batches)
                 changes += sum(len(each) for each in batches)
                 size += sum(each.batch.nbytes for each in batches)

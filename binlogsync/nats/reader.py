@@ -28,6 +28,7 @@ from binlogsync.nats.durable import (
     UNUSED_S,
     DurableConsumer,
     DurableState,
+    all_filters,
     consumer_info,
     creation_time,
     delete_consumer,
@@ -353,13 +354,13 @@ class StreamReader(StreamMessages):
         follow.is_broken = False
 
     def narrow(self, durable: str) -> None:
-        """Stop to read the rows for the client alone once there are none: two filters cost the server more."""
+        """Stop reading the rows for the client alone once none are left: a second filter costs the server more."""
         follow = self._durables[durable]
 
         async def narrow(client: Client) -> None:
             info = await consumer_info(client.jetstream(), self.stream, durable)
             if info is not None:
-                follow.is_positioned(info)
+                follow.reads_own = follow.own_subject in all_filters(info.config.as_dict())
             if follow.reads_own and await follow.look(client.jetstream(), self.stream):
                 follow.is_broken = True  # the next fetch creates it again after the last message
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ from binlogsync.position import Checkpoint
 Result = TypeVar("Result")
 
 
-class StreamMessages:
+class StreamMessages(ABC):
     """The part of a StreamReader that looks at single messages.
 
     Attributes:
@@ -32,7 +32,7 @@ class StreamMessages:
 
     @abstractmethod
     def ask(self, work: Callable[[Client], Awaitable[Result]], timeout_s: float) -> Result:
-        """Run a request that may be executed twice, with so much time besides the usual. Raises SinkError."""
+        """Run a request that may be executed twice, `timeout_s` is added to the request timeout. Raises SinkError."""
 
     def change_at(self, sequence: int) -> ChangeBatch | None:
         """The change or changes of the message with that sequence; None when it is not in the stream, or has only a

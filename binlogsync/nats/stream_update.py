@@ -12,19 +12,15 @@ from nats.aio.client import Client
 _TIMEOUT_S = 10.0
 
 
-async def update_stream(
-    client: Client, name: str, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]
-) -> dict[str, Any]:
-    """Apply `change` to the configuration, as JSON, and return it; nothing is written if it changes nothing.
+async def update_stream(client: Client, name: str, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> None:
+    """Apply `change` to the configuration, as JSON; nothing is written if it changes nothing.
 
     The client library would leave out settings that it does not know. Raises nats.js.errors.APIError.
     """
     config: dict[str, Any] = (await request_api(client, f"STREAM.INFO.{name}"))["config"]
     wanted = {**config, **change(config)}
-    if wanted == config:
-        return config
-    updated: dict[str, Any] = (await request_api(client, f"STREAM.UPDATE.{name}", wanted))["config"]
-    return updated
+    if wanted != config:
+        await request_api(client, f"STREAM.UPDATE.{name}", wanted)
 
 
 async def request_api(client: Client, what: str, body: object = None) -> dict[str, Any]:

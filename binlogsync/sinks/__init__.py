@@ -102,9 +102,10 @@ class Sink(Protocol):
         return frozenset()
 
     def find_readers(self, source: str) -> Mapping[str, Collection[tuple[str, str]]]:
-        """The consumers that can get rows for them alone: client id -> (database, table) of each table that it reads.
+        """Prepare the destination for rows that are for one consumer alone, and list the consumers that can get them.
 
-        Raises ConfigError if the destination cannot have such rows, SinkError.
+        Returns client id -> (database, table) of each table that it reads. Raises ConfigError if the destination cannot
+        have such rows, SinkError.
         """
         return {}
 

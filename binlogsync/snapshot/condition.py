@@ -14,7 +14,7 @@ def refuse_condition(where: str) -> str:
     """Why rows cannot be chosen by this condition; "" if they can.
 
     The changes of another table are not observed while rows are read: a condition that depends on it would choose rows
-    that do not meet it any more when they are published.
+    that no longer meet it when they are published.
     """
     tokens = [_START, *tokenize(where, SqlDialect())]
     for before, token in pairwise(tokens):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 from binlogsync.change import ChangeBatch
 from binlogsync.mysql.config import MySQLConfig, fetch
@@ -52,13 +52,13 @@ class ChunkKey:
         """SQL after SELECT ... FROM <table> of `limit` rows from the key `after` of `last_key` on, without the first
         `offset` of them.
         """
-        conditions = [] if after is None else [_condition(self.names, after, ">", ">")]
+        conditions = [] if after is None else [_condition(self.names, after, ">")]
         return f"{self._ordered(conditions)} LIMIT {limit}" + (f" OFFSET {offset}" if offset else "")
 
     def range_clauses(self, after: Sequence[str] | None, to: Sequence[str] | None, condition: str) -> str:
         """The same of the rows after one key and up to another that meet the SQL condition; None for no bound."""
-        conditions = [] if after is None else [_condition(self.names, after, ">", ">")]
-        conditions += [] if to is None else [_condition(self.names, to, "<", "<=")]
+        conditions = [] if after is None else [_condition(self.names, after, ">")]
+        conditions += [] if to is None else [_condition(self.names, to, "<=")]
         return self._ordered([*conditions, f"({condition}\n)"])  # the condition may end in a comment
 
     def _ordered(self, conditions: Sequence[str]) -> str:
@@ -100,12 +100,12 @@ def find_chunk_key(config: MySQLConfig, connection: Connection, schema: TableSch
     return None
 
 
-def _condition(names: Sequence[str], key: Sequence[str], sign: str, last: str) -> str:
-    """Compares with a key: `last` is the sign for the last column, `sign` for the others."""
+def _condition(names: Sequence[str], key: Sequence[str], sign: Literal[">", "<="]) -> str:
+    """The rows after a key (">"), or up to it ("<=")."""
     quoted, parts = [quote_mysql(name) for name in names], []
     for number, (name, value) in enumerate(zip(quoted, key, strict=True), 1):
         same = [f"{n} = {v}" for n, v in zip(quoted[: number - 1], key, strict=False)]
-        parts.append("(" + " AND ".join([*same, f"{name} {last if number == len(names) else sign} {value}"]) + ")")
+        parts.append("(" + " AND ".join([*same, f"{name} {sign if number == len(names) else sign[0]} {value}"]) + ")")
     return "(" + " OR ".join(parts) + ")"
 
 

@@ -97,7 +97,7 @@ class JetStreamSink(Sink):
         return list_stored_tables(self.options, source)
 
     def find_readers(self, source: str) -> Readers:
-        """The consumers with a durable of the stream."""
+        """The consumers with a durable of the stream; adds the subjects of rows for one consumer to the stream."""
         return find_snapshot_readers(self.options, source)
 
     def direct_rows(self, source: str, prefix: str | None, tables: Collection[tuple[str, str]]) -> None:
