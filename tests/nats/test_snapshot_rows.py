@@ -268,7 +268,7 @@ def test_a_consumer_runs_although_the_subjects_were_removed(
     with filled.reader() as reader:
         reader.ensure_durable("d", *TABLE, 1, client_id=CLIENT)
         assert "r" not in ops(drain(reader))
-    assert "has lost the subject cdc_snapshot." in caplog.text
+    assert "no longer has the subject cdc_snapshot." in caplog.text
 
 
 def test_a_stream_that_cannot_have_the_subjects_is_used_without_them(
