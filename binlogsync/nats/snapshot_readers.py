@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from typing import Any
 
 import nats.js.errors
@@ -112,6 +111,7 @@ async def _add_filters(client: Client, source: str, prefix: str, tables: Collect
         ]
         for table in tables
     }
+    refusal = ""
     for _ in range(_TRIES):
         configs = await list_configs(client, stream)
         late = [name for name in wanted.keys() & configs if all_filters(configs[name]) != set(wanted[name])]
@@ -120,10 +120,18 @@ async def _add_filters(client: Client, source: str, prefix: str, tables: Collect
         for name in late:
             config = {key: value for key, value in configs[name].items() if key != "filter_subject"}
             body = {"stream_name": stream, "config": {**config, "filter_subjects": wanted[name]}, "action": "update"}
-            with suppress(nats.js.errors.APIError):  # its reader has deleted it, or created it again, meanwhile
+            try:
                 await request_api(client, f"CONSUMER.CREATE.{stream}.{name}", body)
+            except (
+                nats.js.errors.APIError
+            ) as error:  # perhaps its reader has deleted it, or created it again, meanwhile
+                refusal = f": {error.description} (code {error.err_code})"
         await asyncio.sleep(_SETTLE_S)  # servers of a cluster do not change it at the same time
-    raise SinkError(f"stream {stream}: the durables of {parsed[1]!r} ({', '.join(late[:3])}) cannot be changed")
+    durables = f"the durables of {parsed[1]!r} ({', '.join(late[:3])})"
+    raise SinkError(
+        f"stream {stream}: {durables} cannot be changed{refusal}; see nats consumer info {stream} {late[0]}, or stop "
+        "the consumer until the snapshot begins"
+    )
 
 
 async def _find_all_readers(client: Client, source: str) -> Readers:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from binlogsync.codec.snapshot_state import FIRST_ORDINAL
 from binlogsync.codec.subjects import snapshot_prefix
-from binlogsync.errors import BinlogSyncError, ConfigError, StoreError
+from binlogsync.errors import BinlogSyncError, ConfigError, SinkError, StoreError
 from binlogsync.sinks import Sink
 from binlogsync.snapshot.condition import refuse_condition
 from binlogsync.snapshot.consumer_tables import choose_tables
@@ -218,6 +218,9 @@ class SnapshotWatch:
         try:
             tables = tuple(self._choose_tables(request))
             error = _refusal(request, tables)
+        except SinkError as trouble:
+            self._note(request.id, str(trouble))
+            raise
         except ConfigError as refused:
             error = str(refused)
         if error:
@@ -226,7 +229,12 @@ class SnapshotWatch:
             log.warning("%s: snapshot %s: %s", self._source, request.id, error)
             return None
         status = replace(
-            stored.status, state="running", tables=(TableStatus(),) * len(tables), began_us=now_us, updated_us=now_us
+            stored.status,
+            state="running",
+            error="",
+            tables=(TableStatus(),) * len(tables),
+            began_us=now_us,
+            updated_us=now_us,
         )
         begun = replace(request, tables=tables, first_ordinal=ordinal)
         names = ", ".join(".".join(table) for table in tables)
@@ -249,9 +257,26 @@ class SnapshotWatch:
         request = None if current is None else current.request
         wanted = (None, ()) if request is None or request.subject is None else (request.subject, request.tables)
         is_ending = request is None and self.next_ordinal is None  # the tail may still publish rows
-        if wanted != self._directed and not is_ending:
+        if wanted == self._directed or is_ending:
+            return
+        try:
             self._sink.direct_rows(self._source, *wanted)
-            self._directed = wanted
+        except SinkError as error:
+            if request is not None and request.subject is not None:
+                self._note(request.id, str(error))
+                raise  # the tail must not publish these rows
+            log.warning("%s: rows of a snapshot are still directed to a consumer: %s", self._source, error)
+            return
+        self._directed = wanted
+        if request is not None and request.subject is not None:
+            self._note(request.id, "")
+
+    def _note(self, id: str, error: str) -> None:
+        """Store what a request waits for, which is tried again; "" for nothing."""
+        stored = self._requests.load(id)
+        if stored is not None and not stored.status.has_ended and stored.status.error != error:
+            now_us = time.time_ns() // 1000
+            self._requests.update(stored, replace(stored.status, error=error, updated_us=now_us))
 
 
 def _refusal(request: SnapshotRequest, tables: Sequence[tuple[str, str]]) -> str:

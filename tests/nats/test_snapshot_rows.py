@@ -8,11 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from nats.aio.client import Client
 
 from binlogsync.codec import subjects
 from binlogsync.codec.snapshot_state import FIRST_ORDINAL
-from binlogsync.errors import ConfigError
+from binlogsync.errors import ConfigError, SinkError
 from binlogsync.flush import Flush, SnapshotProgress
+from binlogsync.nats import durable, snapshot_readers
 from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamBatch
 from binlogsync.nats.snapshot_readers import direct_rows, find_snapshot_readers, list_readers
@@ -294,3 +296,21 @@ def test_temporary_durables_are_no_consumers(fill: Callable[..., RowStream]) -> 
         reader.ensure_durable("someone-else", *TABLE, 1)
         reader.ensure_durable(subjects.durable_name("look", *TABLE), *TABLE, 1)
         assert list_readers(NatsOptions(url=filled.server.url), filled.source) == {"look": {TABLE}}
+
+
+def test_the_reason_why_a_durable_cannot_be_changed_is_reported(
+    fill: Callable[..., RowStream], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its reader deletes it each time after it was listed."""
+    filled, list_them = fill(), durable.list_configs
+    filled.changes()
+    name, prefix = subjects.durable_name(CLIENT, *TABLE), subjects.snapshot_prefix(filled.source, CLIENT)
+
+    async def list_and_delete(client: Client, stream: str) -> dict[str, dict[str, Any]]:
+        return {name: {"durable_name": name, "ack_policy": "explicit"}, **await list_them(client, stream)}
+
+    monkeypatch.setattr(snapshot_readers, "list_configs", list_and_delete)
+    with pytest.raises(
+        SinkError, match=r"durables of 'app: one.*cannot be changed: consumer does not exist \(code 10149\); see nats"
+    ):
+        direct_rows(filled.sink.options, filled.source, prefix, [TABLE])

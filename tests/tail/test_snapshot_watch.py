@@ -10,11 +10,11 @@ import pytest
 
 from binlogsync.codec.snapshot_state import FIRST_ORDINAL
 from binlogsync.codec.subjects import snapshot_prefix
-from binlogsync.errors import ConfigError
+from binlogsync.errors import ConfigError, SinkError
 from binlogsync.flush import Flush
 from binlogsync.position import Checkpoint
 from binlogsync.sinks import Sink
-from binlogsync.snapshot.control import cancel
+from binlogsync.snapshot.control import cancel, pause, resume
 from binlogsync.snapshot.requests import SnapshotStatus, TableStatus, new_request
 from binlogsync.snapshot.requests_memory import MemorySnapshotRequests
 from binlogsync.tail import snapshot_watch
@@ -33,6 +33,7 @@ class Stream(Sink):
     name = "stand-in"
 
     def __init__(self, readers: Mapping[str, Collection[tuple[str, str]]] | None) -> None:
+        self.problem = ""
         self.directed: list[tuple[str | None, Collection[tuple[str, str]]]] = []
         self._readers = readers
 
@@ -42,6 +43,8 @@ class Stream(Sink):
         return self._readers
 
     def direct_rows(self, source: str, prefix: str | None, tables: Collection[tuple[str, str]]) -> None:
+        if self.problem:
+            raise SinkError(self.problem)
         self.directed.append((prefix, tables))
 
     def open(self, source: str) -> Checkpoint | None:
@@ -145,3 +148,42 @@ def test_a_request_that_no_consumer_would_get_fails(subject: str, text: str) -> 
         status = end_of(requests, id)
     assert status.state == "failed"
     assert text in status.error
+
+
+@pytest.mark.usefixtures("quick")
+def test_rows_that_cannot_be_directed_wait_and_say_why() -> None:
+    requests, sink = MemorySnapshotRequests(), Stream({"app": {ORDERS}})
+    sink.problem = "the server refuses it"
+    id = request_for(requests, snapshot_prefix("main", "app"))
+
+    def error() -> str:
+        stored = requests.load(id)
+        return "" if stored is None else stored.status.error
+
+    with watching(requests, None, sink) as watch:
+        watch.next_ordinal = FIRST_ORDINAL
+        wait_until(lambda: error() == sink.problem, 30, "the error")
+        pause(requests, id)
+        assert error() == sink.problem
+        resume(requests, id)
+        assert watch.current is None
+        sink.problem = ""
+        wait_until(lambda: watch.current is not None, 30, "the request to begin")
+        assert not error()
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("is_begun", [False, True])
+def test_requests_behind_one_that_cannot_be_directed_begin_when_it_is_cancelled(is_begun: bool) -> None:
+    requests, sink = MemorySnapshotRequests(), Stream({"app": {ORDERS}})
+    sink.problem = "the server refuses it"
+    id = request_for(requests, snapshot_prefix("main", "app"))
+    later = requests.create(new_request(["shop.*"])).request.id
+    with watching(requests, id if is_begun else None, sink) as watch:
+        watch.next_ordinal = FIRST_ORDINAL
+        wait_until(lambda: any(each.status.error for each in requests.list()), 30, "the error")
+        cancel(requests, id)
+        current = wait_until(lambda: watch.current, 30, "the later request to begin")
+        assert current is not None
+        assert current.request.id == later
+    assert end_of(requests, id).state == "cancelled"
