@@ -121,7 +121,8 @@ class SourceChecks:
         status = read_stream_status(options, spec)
         yield CheckResult("ok", "nats", f"nats-server {status.version} at {options.address}")
         problems = list(find_account_problems(options, spec))
-        yield from (CheckResult("error", "nats account", each) for each in problems)
+        for each in problems:
+            yield CheckResult("error" if each.is_error else "warning", "nats account", each.text)
         if not problems:
             yield CheckResult("ok", "nats account", "permissions and limits suffice for a tail and its consumers")
         yield _check_stream(status)

@@ -8,6 +8,7 @@ permissions violation. The limits of the account are compared with the streams t
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import nats.errors
 import nats.js.errors
@@ -22,15 +23,29 @@ _IMPOSSIBLE_SEQUENCE = {Header.EXPECTED_LAST_SEQUENCE.value: str(2**62)}
 _PROBE_TIMEOUT_S = 3.0
 
 
-def find_account_problems(options: NatsOptions, spec: StreamSpec) -> Iterator[str]:
-    """One message per missing permission and per limit that is too low. Raises SinkError."""
+@dataclass(frozen=True, slots=True)
+class AccountProblem:
+    """A missing permission, or a limit that is too low; not an error if it concerns a feature that is not used."""
+
+    text: str
+    is_error: bool = True
+
+
+def find_account_problems(options: NatsOptions, spec: StreamSpec) -> Iterator[AccountProblem]:
+    """One per missing permission and per limit that is too low. Raises SinkError."""
+    rows = snapshot_probe(spec.source)
     with NatsConnection(options, f"binlogsync doctor {spec.source}") as connection:
         for subject in published_subjects(spec.source):
             try:
                 connection.call(lambda client: probe_publish(client, subject))  # noqa: B023 - called at once
             except DeniedError as error:
-                yield str(error)
-        yield from connection.call(lambda client: _find_low_limits(client, spec))
+                if subject != rows:
+                    yield AccountProblem(str(error))
+                    continue
+                is_used = connection.call(lambda client: _has_snapshot_subjects(client, spec.source))
+                text = f"{error}. It is needed for a snapshot for one consumer (binlogsync snapshot --consumer) alone"
+                yield AccountProblem(text, is_error=is_used)
+        yield from map(AccountProblem, connection.call(lambda client: _find_low_limits(client, spec)))
 
 
 def published_subjects(source: str) -> list[str]:
@@ -59,6 +74,15 @@ async def probe_publish(client: Client, subject: str) -> None:
         await client.request(subject, b"", timeout=_PROBE_TIMEOUT_S, headers=_IMPOSSIBLE_SEQUENCE)
     except (nats.errors.NoRespondersError, nats.errors.TimeoutError):
         await client.flush()
+
+
+async def _has_snapshot_subjects(client: Client, source: str) -> bool:
+    """Whether the stream has the subjects of rows for one consumer."""
+    try:
+        config = (await client.jetstream().stream_info(subjects.stream_name(source))).config
+    except nats.js.errors.NotFoundError:
+        return False
+    return subjects.all_snapshot_subjects(source) in (config.subjects or ())
 
 
 async def _find_low_limits(client: Client, spec: StreamSpec) -> list[str]:

@@ -23,6 +23,7 @@ from binlogsync.errors import ConfigError, SinkError
 from binlogsync.nats.account import find_account_problems, published_subjects
 from binlogsync.nats.client import DeniedError, NatsConnection, NatsOptions
 from binlogsync.nats.objects import put_object
+from binlogsync.nats.snapshot_readers import find_snapshot_readers
 from binlogsync.nats.stream_status import read_stream_status
 from binlogsync.servers import NATSServer
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
@@ -88,7 +89,7 @@ def url(server: NATSServer, user: str) -> str:
 
 
 def problems_of(options: JetStreamOptions, source: str) -> list[str]:
-    return list(find_account_problems(options, options.stream_spec(source)))
+    return [each.text for each in find_account_problems(options, options.stream_spec(source))]
 
 
 @pytest.mark.server
@@ -177,7 +178,12 @@ def test_rows_for_one_consumer_need_a_permission_of_their_own(server: NATSServer
         with pytest.raises(ConfigError, match=r"denied a required permission: .*cdc_snapshot\.norows\..*docs/nats\.md"):
             sink.find_readers("norows")
         sink.watch()
-    assert len(problems_of(options, "norows")) == 1
+    (problem,) = find_account_problems(options, options.stream_spec("norows"))
+    assert not problem.is_error
+    assert "binlogsync snapshot --consumer" in problem.text
+    find_snapshot_readers(NatsOptions(url=url(server, "noobject")), "norows")
+    (problem,) = find_account_problems(options, options.stream_spec("norows"))
+    assert problem.is_error
 
 
 @pytest.mark.server
