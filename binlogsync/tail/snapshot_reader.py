@@ -40,6 +40,8 @@ _WHOLE_BYTES = 512 << 20
 """Largest table that is read as a whole: its rows are in memory until they are published."""
 _POLL_S = 0.02
 _NO_KEY = "no primary key, or other unique key without NULL, of numbers, times or text"
+_ALL_WAIT = "without one, all changes of the source would wait while its rows are published"
+_SMALLER = "give it a primary key, or load it directly into a mirror"
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,13 +272,12 @@ class SnapshotReader:
                 "condition, or give the table a primary key"
             )
         # The estimate of a large table may be twice as high as the number of its rows.
-        return self._explain_size(name) if reader.size.estimate > 2 * self._most_rows or not self._most_rows else ""
+        return self._explain_rows(name) if reader.size.estimate > 2 * self._most_rows or not self._most_rows else ""
 
-    def _explain_size(self, name: str) -> str:
+    def _explain_rows(self, name: str) -> str:
         return (
-            f"{name} has {_NO_KEY}, and more than {self._most_rows:,} rows or {_WHOLE_BYTES >> 20} MiB: without one, "
-            "all changes of the source would wait while its rows are published. Choose: give it a primary key, load "
-            "it directly into a mirror, or raise BINLOGSYNC_SNAPSHOT_KEYLESS_ROWS (tail.snapshot_keyless_rows)"
+            f"{name} has {_NO_KEY}, and more than {self._most_rows:,} rows: {_ALL_WAIT}. Choose: {_SMALLER}, or raise "
+            "BINLOGSYNC_SNAPSHOT_KEYLESS_ROWS (tail.snapshot_keyless_rows)"
         )
 
     def _read_whole(self, order: _Order) -> ReadResult:
@@ -303,8 +304,11 @@ class SnapshotReader:
         for batch in view.batches():
             batches.append(batch)
             count, size = count + len(batch), size + batch.nbytes
-            if count > self._most_rows or size > _WHOLE_BYTES:
-                return ReadFailure(self._explain_size(name), is_final=True)
+            if count > self._most_rows:
+                return ReadFailure(self._explain_rows(name), is_final=True)
+            if size > _WHOLE_BYTES:
+                error = f"{name} has {_NO_KEY}, and more than {_WHOLE_BYTES >> 20} MiB: {_ALL_WAIT}. Choose: {_SMALLER}"
+                return ReadFailure(error, is_final=True)
             if self._stop.is_set():
                 raise ReadStoppedError
         return ViewRows(batches)

@@ -17,6 +17,7 @@ from binlogsync.change import ChangeBatch
 from binlogsync.errors import SourceError
 from binlogsync.servers import NATSServer
 from binlogsync.snapshot.view import TableSnapshot
+from binlogsync.tail import snapshot_reader
 from binlogsync.tail.snapshot_whole import WholeTable
 from tests.databases import FreshDatabase, fresh_database
 from tests.e2e.oracle import assert_mirrored
@@ -302,6 +303,20 @@ def test_refused(
         status = scenario.wait(scenario.request(HEAP, **request_options), tail)
     assert (status.state, error in status.error) == ("failed", True), status
     assert not scenario.published()
+
+
+def test_a_table_of_too_many_bytes_is_refused(
+    mysql: FreshDatabase, nats_server: NATSServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More rows cannot be allowed then."""
+    monkeypatch.setattr(snapshot_reader, "_WHOLE_BYTES", 100)
+    scenario = scenario_of(mysql, nats_server.url)
+    with scenario.tail() as tail:
+        status = scenario.wait(scenario.request(HEAP), tail)
+    assert status.state == "failed"
+    assert "more than 0 MiB" in status.error
+    assert "load it directly into a mirror" in status.error
+    assert "BINLOGSYNC" not in status.error
 
 
 def _is_ready_at_once(table: WholeTable, _: object) -> bool:
