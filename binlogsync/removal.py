@@ -24,7 +24,7 @@ def remove_table(
     nats: NatsOptions, reader: StreamReader, target: TableStore | None, key: ProgressKey, *, drop: bool
 ) -> list[str]:
     """Delete the durable of a consumer; with `drop` also its progress, in NATS and in `target`, where the table of its
-    mirror is deleted in the same transaction.
+    mirror, and what a first load has read, are deleted in the same transaction.
 
     The consumer must not run. `target` is None if its progress is in no file. Returns what was deleted, a line each.
     Raises ConfigError if another client has the same mirror, SinkError, ConsumeError.
@@ -101,6 +101,8 @@ def _drop_consumer(transaction: TableTransaction, key: ProgressKey, removed: Col
     if _check_owners(transaction, key, removed):
         transaction.forget_mirror(key.database, key.table)
         deleted.append(f"the mirror {name}")
+    elif not (state := transaction.load_mirror(key.database, key.table)).is_known and transaction.drop_load(state):
+        deleted.append(f"the rows of {name} that its first load has read")
     if key in transaction.load_all_progress():
         transaction.forget_progress(key)
         deleted.append(f"the progress of {key}")

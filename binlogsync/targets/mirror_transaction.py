@@ -65,7 +65,8 @@ class MirrorTransaction(Protocol):
     def place_mirror(self, state: MirrorState, location: tuple[str, str]) -> MirrorState:
         """Give a new mirror this (schema, table) instead of the default.
 
-        Raises ConsumeError if a mirror that is stored is elsewhere, or if another one has the place.
+        Raises ConsumeError if a mirror that is stored is elsewhere, or if another one has the place, or is loaded to
+        have it.
         """
 
     @abstractmethod
@@ -87,7 +88,7 @@ class MirrorTransaction(Protocol):
 
     @abstractmethod
     def forget_mirror(self, database: str, table: str) -> None:
-        """Drop the table, also a kept one, and its state."""
+        """Drop the table, also a kept one, its state, and a load that is not complete."""
 
     @abstractmethod
     def delete_rows(self, state: MirrorState, gone_us: int) -> MirrorState:
@@ -155,8 +156,8 @@ class MirrorTransaction(Protocol):
         """Raise ConsumeError unless the owner owns the spare table, also at the end of this transaction."""
 
     @abstractmethod
-    def drop_load(self, state: MirrorState) -> None:
-        """Drop the spare table and the state of its load, if there are any."""
+    def drop_load(self, state: MirrorState) -> bool:
+        """Drop the spare table, also one for other names of the mirror, and the state of its load; False for none."""
 
     @abstractmethod
     def insert_rows(self, state: MirrorState, schema: TableSchema, batches: Iterable[ChangeBatch]) -> int:

@@ -21,6 +21,7 @@ from binlogsync.mirror.verify import Verification, Verifier, VerifyOptions
 from binlogsync.mysql import inspect_server
 from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
+from binlogsync.removal import remove_table
 from binlogsync.replay.factory import SourceTable, open_sources
 from binlogsync.replay.rewind import RewindRequest, rewind
 from binlogsync.servers import NATSServer
@@ -245,6 +246,15 @@ def test_a_load_refuses_a_key_with_equal_values(on_mysql: Loads) -> None:
         move_back(scenario, "loaded", "head", rebuild=True)
     with pytest.raises(ConsumeError, match="has no column acount, which the `key`"):
         drain(scenario, "loaded", MirrorOptions(key=("acount",)))
+    with pytest.raises(ConsumeError, match="tries the load again"):
+        drain(scenario, "loaded", replace(KEYED, target_table="other_{table}"))
+    assert len(tables(scenario)) == 1  # the rows that were read
+    key = ProgressKey(OPTIONS.client_id, scenario.config.source, scenario.database.name, "loaded")
+    nats = NatsOptions(url=scenario.nats_url)
+    with StreamReader(nats, scenario.config.source) as reader:
+        deleted = remove_table(nats, reader, DuckStore(scenario.path), key, drop=True)
+    assert f"the rows of {scenario.database.name}.loaded that its first load has read" in deleted
+    assert tables(scenario) == []
     execute("DELETE FROM loaded WHERE n = 2")
     drain(scenario, "loaded", KEYED)
     assert verify(scenario, "loaded").is_equal

@@ -1,7 +1,8 @@
 """The spare table beside a mirror, and the state of the load that fills it, stored in the transaction of the rows.
 
 The spare table (`MirrorState.spare`) replaces the mirror's at the end. The load that began or resumed last owns it:
-another one, as of a rewind in another process, cannot add rows to it any longer.
+another one, as of a rewind in another process, cannot add rows to it any longer. The place of the spare table is stored
+with it: the names of a mirror may change until its first load is complete.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from binlogsync.change import ChangeBatch
 from binlogsync.errors import ConsumeError
 from binlogsync.position import Checkpoint
 from binlogsync.schema import TableSchema, is_date
-from binlogsync.targets.duckdb.file import META_SCHEMA, first_row, quote
+from binlogsync.targets.duckdb.file import META_SCHEMA, ensure_once, first_row, quote
 from binlogsync.targets.duckdb.key_dates import is_key_date
 from binlogsync.targets.duckdb.mirror_tables import column_list, declare_column, drop_table, free_place
-from binlogsync.targets.duckdb.names import has_relation
+from binlogsync.targets.duckdb.names import fold_sql, has_relation
 from binlogsync.targets.duckdb.row_images import insert_table, row_images
 from binlogsync.targets.duckdb.rows import apply_keyed
 from binlogsync.targets.duckdb.soft_deletes import copy_deleted_rows
@@ -30,7 +31,10 @@ from binlogsync.targets.load_state import LoadState
 from binlogsync.targets.mirror_state import MirrorState
 
 _LOADS = f"{META_SCHEMA}.loads"
+_PLACE = ", ".join(("duck_schema", "duck_table", "spare_table"))
 _FIELDS = "start, start_sequence, server_uuid, schema_json, left_out, key, last_key, row_count, high, applied, stream"
+_ADDED = ("stream", "duck_schema", "duck_table", "spare_table")
+"""Columns that files of older versions do not have: the stream, the mirror's table, and the spare one beside it."""
 _PURPOSE = "reading"
 
 
@@ -48,8 +52,33 @@ def begin_load(
     if schema is not None:
         columns = column_list(schema, metadata=state.policies.metadata)
         connection.execute(f"CREATE TABLE {_spare(state)} ({columns})")
-    values = [state.database, state.table, owner]
-    connection.execute(f"INSERT INTO {_LOADS} (database, table_name, owner) VALUES (?, ?, ?)", values)
+    connection.execute(
+        f"INSERT INTO {_LOADS} (database, table_name, owner, {_PLACE}) VALUES (?, ?, ?, ?, ?, ?)",
+        [state.database, state.table, owner, *_place(state)],
+    )
+
+
+def _place(state: MirrorState) -> tuple[str, str, str]:
+    """The values of _PLACE."""
+    return (*state.location[1:], state.spare(_PURPOSE))
+
+
+def check_place(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> None:
+    """Raise ConsumeError if another mirror is being loaded for the first time, to become the table of this one."""
+    _ensure_loads(connection)
+    same = f"{fold_sql('duck_schema')} = {fold_sql('?')} AND {fold_sql('duck_table')} = {fold_sql('?')}"
+    found = first_row(
+        connection,
+        f"SELECT database, table_name FROM {_LOADS} WHERE {same} AND (database, table_name) <> (?, ?)",
+        [*state.location[1:], state.database, state.table],
+    )
+    if found is not None:
+        other = ".".join(found)
+        raise ConsumeError(
+            f"{state.name}: target_schema and target_table name {quote(*state.location[1:])}, which a load of the "
+            f"mirror of {other} has begun to fill; write patterns that give each mirror a name of its own, or, if that "
+            f"load is abandoned: binlogsync remove {other} --drop"
+        )
 
 
 def check_owner(connection: duckdb.DuckDBPyConnection, state: MirrorState, owner: str) -> None:
@@ -64,11 +93,17 @@ def check_owner(connection: duckdb.DuckDBPyConnection, state: MirrorState, owner
         )
 
 
-def drop_load(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> None:
-    """Drop the spare table and the state of its load, if there are any."""
-    if has_relation(connection, state.location[1], state.spare(_PURPOSE)):
-        connection.execute(f"DROP TABLE {_spare(state)}")
+def drop_load(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> bool:
+    """Drop the spare table and the state of its load; False if there are none."""
+    _ensure_loads(connection)
+    sql = f"SELECT duck_schema, spare_table FROM {_LOADS} WHERE database = ? AND table_name = ?"
+    stored = first_row(connection, sql, [state.database, state.table])
+    places = {(state.location[1], state.spare(_PURPOSE))} | ({stored} if stored is not None and all(stored) else set())
+    there = [place for place in places if has_relation(connection, *place)]
+    for place in there:
+        connection.execute(f"DROP TABLE {quote(state.location[0], *place)}")
     _forget_load(connection, state)
+    return bool(there) or stored is not None
 
 
 def _forget_load(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> None:
@@ -106,12 +141,12 @@ def store_load(connection: duckdb.DuckDBPyConnection, state: MirrorState, load: 
     _forget_load(connection, state)
     last_key = None if load.last_key is None else list(load.last_key)
     high = None if load.high is None else load.high.to_text()
-    place = [load.start.to_text(), load.start_sequence, load.server_uuid, load.schema.to_json()]
+    start = [load.start.to_text(), load.start_sequence, load.server_uuid, load.schema.to_json()]
     columns = [list(load.left_out), list(load.key), last_key, load.rows, high, load.applied, load.stream]
     connection.execute(
-        f"INSERT INTO {_LOADS} (database, table_name, {_FIELDS}, owner, changed_at) "
-        f"VALUES ({', '.join('?' * 14)}, now())",
-        [state.database, state.table, *place, *columns, owner],
+        f"INSERT INTO {_LOADS} (database, table_name, {_FIELDS}, owner, {_PLACE}, changed_at) "
+        f"VALUES ({', '.join('?' * 17)}, now())",
+        [state.database, state.table, *start, *columns, owner, *_place(state)],
     )
 
 
@@ -167,11 +202,14 @@ def _remove_key_dates(
 
 
 def _ensure_loads(connection: duckdb.DuckDBPyConnection) -> None:
+    if not ensure_once(connection, _LOADS):
+        return
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {META_SCHEMA}")
     connection.execute(
         f"CREATE TABLE IF NOT EXISTS {_LOADS} (database VARCHAR, table_name VARCHAR, start VARCHAR, "
         "start_sequence BIGINT, server_uuid VARCHAR, schema_json VARCHAR, left_out VARCHAR[], key VARCHAR[], "
         "last_key VARCHAR[], row_count BIGINT, high VARCHAR, applied BIGINT, owner VARCHAR, "
-        "changed_at TIMESTAMPTZ, stream VARCHAR)"
+        f"changed_at TIMESTAMPTZ, {', '.join(f'{name} VARCHAR' for name in _ADDED)})"
     )
-    connection.execute(f"ALTER TABLE {_LOADS} ADD COLUMN IF NOT EXISTS stream VARCHAR")  # for older files
+    for name in _ADDED:
+        connection.execute(f"ALTER TABLE {_LOADS} ADD COLUMN IF NOT EXISTS {name} VARCHAR")

@@ -124,7 +124,10 @@ class DuckTransaction(TableTransaction):
         return tables.ensure_metadata(self._connection, state, names)
 
     def place_mirror(self, state: MirrorState, location: tuple[str, str]) -> MirrorState:
-        return tables.place_mirror(self._connection, state, location)
+        placed = tables.place_mirror(self._connection, state, location)
+        if not state.is_known:
+            loads.check_place(self._connection, placed)
+        return placed
 
     def rewrite_table(self, state: MirrorState, schema: TableSchema, values: Sequence[str]) -> MirrorState:
         return tables.rewrite_table(self._connection, state, schema, values)
@@ -136,6 +139,7 @@ class DuckTransaction(TableTransaction):
         return tables.drop_or_keep_table(self._connection, state, gone_us)
 
     def forget_mirror(self, database: str, table: str) -> None:
+        loads.drop_load(self._connection, self.load_mirror(database, table))
         tables.drop_mirror(self._connection, database, table)
 
     def delete_rows(self, state: MirrorState, gone_us: int) -> MirrorState:
@@ -173,8 +177,8 @@ class DuckTransaction(TableTransaction):
     def check_owner(self, state: MirrorState, owner: str) -> None:
         loads.check_owner(self._connection, state, owner)
 
-    def drop_load(self, state: MirrorState) -> None:
-        loads.drop_load(self._connection, state)
+    def drop_load(self, state: MirrorState) -> bool:
+        return loads.drop_load(self._connection, state)
 
     def insert_rows(self, state: MirrorState, schema: TableSchema, batches: Iterable[ChangeBatch]) -> int:
         return loads.insert_rows(self._connection, state, schema, batches)
