@@ -141,6 +141,21 @@ class PolicyContract:
         assert truncated[5, "x"] == ("d", at + timedelta(microseconds=60), None)
         assert truncated[1, "x"] == ("d", *commit(10))
 
+    @pytest.mark.parametrize("name", METADATA)
+    @pytest.mark.parametrize("is_new", [True, False])
+    def test_deletes_are_marked_in_a_column_named_like_metadata(
+        self, store: TableStore, read: ReadTable, name: str, is_new: bool
+    ) -> None:
+        options = MirrorOptions(name)
+        with store.begin() as transaction:
+            state = created(transaction, options if is_new else MirrorOptions(), 1, 2)
+            assert apply(transaction, [make_batch(SCHEMA, [("d", row(1), None)], 10)], options) is None
+            state = transaction.load_mirror("shop", "things")
+        found = sorted((each["id"], each[name]) for each in read("shop", "things"))
+        assert found == [(1, commit(10)[0]), (2, None)]
+        with store.begin() as transaction:
+            transaction.drop_or_keep_table(state, 77)
+
     def test_metadata_of_equal_rows_and_of_published_ones(self, store: TableStore, read: ReadTable) -> None:
         options = MirrorOptions(metadata=METADATA)
         changes: list[Change] = [("c", None, row(1)), ("c", None, row(2)), ("u", row(2), row(1))]

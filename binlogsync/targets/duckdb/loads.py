@@ -19,7 +19,13 @@ from binlogsync.position import Checkpoint
 from binlogsync.schema import TableSchema, is_date
 from binlogsync.targets.duckdb.file import META_SCHEMA, ensure_once, first_row, quote
 from binlogsync.targets.duckdb.key_dates import is_key_date
-from binlogsync.targets.duckdb.mirror_tables import column_list, declare_column, drop_table, free_place
+from binlogsync.targets.duckdb.mirror_tables import (
+    column_list,
+    declare_deleted_at,
+    declare_metadata,
+    drop_table,
+    free_place,
+)
 from binlogsync.targets.duckdb.names import fold_sql, has_relation
 from binlogsync.targets.duckdb.row_images import insert_table, row_images
 from binlogsync.targets.duckdb.rows import apply_keyed
@@ -120,7 +126,7 @@ def find_load(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> Load
     if row is None or row[0] is None or not has_relation(connection, state.location[1], state.spare(_PURPOSE)):
         return None
     for name in state.policies.metadata:  # the load may have begun before they were requested
-        connection.execute(f"ALTER TABLE {_spare(state)} ADD COLUMN IF NOT EXISTS {declare_column(name)}")
+        connection.execute(f"ALTER TABLE {_spare(state)} ADD COLUMN IF NOT EXISTS {declare_metadata(name)}")
     return LoadState(
         start=Checkpoint.from_text(row[0]),
         start_sequence=row[1],
@@ -180,7 +186,7 @@ def replace_table(
     check_unique(connection, state, schema, spare)
     if state.deleted_at is not None:
         column_list(schema, state.deleted_at)  # raises ConsumeError for a name in use
-        connection.execute(f"ALTER TABLE {spare} ADD COLUMN {quote(state.deleted_at)} TIMESTAMP WITH TIME ZONE")
+        connection.execute(f"ALTER TABLE {spare} ADD COLUMN {declare_deleted_at(state.deleted_at)}")
     copy_deleted_rows(connection, state, (spare, schema), gone_us)
     state = free_place(connection, drop_table(connection, state))
     connection.execute(f"ALTER TABLE {spare} RENAME TO {quote(state.location[2])}")

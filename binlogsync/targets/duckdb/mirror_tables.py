@@ -61,12 +61,22 @@ def column_list(schema: TableSchema, deleted_at: str | None = None, metadata: Se
     if taken := [name for name in added if name.lower() in names]:
         raise ConsumeError(describe_taken_name(schema.name, taken[0]))
     columns = [f"{quote(column.name)} {duck_type(column)}" for column in schema.columns]
-    return ", ".join([*columns, *(declare_column(name) for name in added)])
+    return ", ".join([*columns, *_declare_added(deleted_at, metadata)])
 
 
-def declare_column(name: str) -> str:
-    """The SQL of a column that the mirror adds."""
-    return f"{quote(name)} {METADATA_TYPES.get(name, 'TIMESTAMP WITH TIME ZONE')}"
+def _declare_added(deleted_at: str | None, metadata: Sequence[str]) -> list[str]:
+    """The SQL of the columns that the mirror adds."""
+    return [*map(declare_metadata, metadata), *([] if deleted_at is None else [declare_deleted_at(deleted_at)])]
+
+
+def declare_metadata(name: str) -> str:
+    """The SQL of a metadata column."""
+    return f"{quote(name)} {METADATA_TYPES[name]}"
+
+
+def declare_deleted_at(name: str) -> str:
+    """The SQL of the column of soft deletes, which may have the name of a metadata column that the mirror has not."""
+    return f"{quote(name)} TIMESTAMP WITH TIME ZONE"
 
 
 def place_mirror(connection: duckdb.DuckDBPyConnection, state: MirrorState, location: tuple[str, str]) -> MirrorState:
@@ -100,7 +110,7 @@ def ensure_deleted_at(connection: duckdb.DuckDBPyConnection, state: MirrorState,
             f"{state.name}: the mirror marks deleted rows in column {state.deleted_at}, but deleted_at is {name} now; "
             f"keep the name, or drop the mirror's table and its row in {MIRRORS}"
         )
-    _add_columns(connection, state, [name or ""])
+    _add_columns(connection, state, deleted_at=name)
     state = replace(state, deleted_at=name)
     return store_state(connection, state) if state.is_known else state
 
@@ -116,17 +126,22 @@ def ensure_metadata(connection: duckdb.DuckDBPyConnection, state: MirrorState, n
             "it, or remove the mirror (binlogsync remove --drop), so that it is loaded without the column"
         )
     added = [name for name in names if name not in there]
-    _add_columns(connection, state, added)
+    _add_columns(connection, state, metadata=added)
     state = replace(state, policies=replace(state.policies, metadata=(*there, *added)))
     return store_state(connection, state) if state.is_known else state
 
 
-def _add_columns(connection: duckdb.DuckDBPyConnection, state: MirrorState, names: Sequence[str]) -> None:
+def _add_columns(
+    connection: duckdb.DuckDBPyConnection,
+    state: MirrorState,
+    deleted_at: str | None = None,
+    metadata: Sequence[str] = (),
+) -> None:
     """Add columns to the mirror's table, if there is one. Raises ConsumeError if the source has one of the names."""
     if state.schema is not None:
-        column_list(state.schema, metadata=names)
-        for name in names:
-            connection.execute(f"ALTER TABLE {state.target} ADD COLUMN {declare_column(name)}")
+        column_list(state.schema, deleted_at, metadata)
+        for column in _declare_added(deleted_at, metadata):
+            connection.execute(f"ALTER TABLE {state.target} ADD COLUMN {column}")
 
 
 def drop_table(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> MirrorState:
