@@ -107,7 +107,7 @@ class ChunkReader:
         self._stop = stop
         self._throttle = Throttle(limits, ".".join(name), on_pause)
         self._held = ExitStack()
-        self._limit = _FIRST_ROWS
+        self._limit, self._most = _FIRST_ROWS, CHUNK_ROWS
         self._watermarks: Watermarks | None = None
         self._start: Checkpoint | None = None
         self.key: ChunkKey | None = None
@@ -165,7 +165,8 @@ class ChunkReader:
         rows = fetch(self._config, self._connection, _SIZE, self._name)
         names = ("estimate", "bytes", "row_bytes")
         estimate, size, row_bytes = (int(rows[0][name] or 0) for name in names) if rows else (0, 0, 0)
-        self._limit = max(1, min(_FIRST_ROWS, CHUNK_BYTES // max(row_bytes, 1)))
+        self._most = max(1, min(CHUNK_ROWS, CHUNK_BYTES // max(row_bytes, 1)))
+        self._limit = min(_FIRST_ROWS, self._most)
         is_small = count <= SMALL_ROWS and size <= SMALL_BYTES
         return TableSize(count if count <= SMALL_ROWS else max(estimate, count), is_small)
 
@@ -238,6 +239,9 @@ class ChunkReader:
         self._watermarks.use(self._connection)
 
     def _adapt(self, rows: int, size: int) -> None:
-        """Choose the number of rows of the next chunk by the bytes of this one."""
-        fitting = max(1, CHUNK_BYTES * rows // max(size, 1)) if rows else self._limit
+        """Choose the number of rows of the next chunk by the bytes of this one.
+
+        A range without a row that meets the condition says nothing: by the average size, so that its SELECT is short.
+        """
+        fitting = max(1, CHUNK_BYTES * rows // max(size, 1)) if rows else self._most
         self._limit = max(1, min(CHUNK_ROWS, fitting, self._limit * _GROWTH))

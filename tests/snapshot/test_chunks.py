@@ -41,7 +41,7 @@ _KEYS = {
 _LIMITS = LoadLimits(threads_running=None)
 
 
-def read_all(database: FreshDatabase, table: str) -> list[int]:
+def read_all(database: FreshDatabase, table: str, condition: str | None = None) -> list[int]:
     """The column `n` of all rows, in the order of the chunks."""
     config = config_of(database.server, "chunks")
     info = inspect_server(config)
@@ -52,7 +52,7 @@ def read_all(database: FreshDatabase, table: str) -> list[int]:
         opened.begin(start)
         after, is_last = None, False
         while not is_last:
-            chunk = opened.read(after, opened.description)
+            chunk = opened.read(after, opened.description, condition)
             found += [n for batch in chunk.batches for n in batch.data.column("after").field("n").to_pylist()]
             after, is_last = chunk.last_key, chunk.is_last
     return found
@@ -126,3 +126,25 @@ def test_a_chunk_ends_after_so_many_bytes(
     assert read_all(database, "t") == list(range(140))
     assert max(sizes) < 800_000
     assert len(sizes) > 3
+
+
+@pytest.mark.parametrize(("width", "fewest", "most"), [(1, 5, 12), (3000, 10, 40)])
+def test_ranges_without_a_matching_row_become_larger(
+    width: int, fewest: int, most: int, mysql: FreshDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to the rows, and about the bytes, of a chunk."""
+    for name, value in (("CHUNK_ROWS", 50), ("_FIRST_ROWS", 3), ("CHUNK_BYTES", 80_000)):
+        monkeypatch.setattr(chunks, name, value)
+    mysql.execute("CREATE TABLE t (n INT PRIMARY KEY, v TEXT)")
+    mysql.execute("INSERT INTO t VALUES " + ", ".join(f"({n}, REPEAT('x', {width}))" for n in range(200)))
+    mysql.execute("ANALYZE TABLE t")
+    found: list[int] = []
+    read = ChunkReader.read
+
+    def count(chunk_reader: ChunkReader, *arguments: Any) -> chunks.Chunk:
+        found.append(len(found))
+        return read(chunk_reader, *arguments)
+
+    monkeypatch.setattr(ChunkReader, "read", count)
+    assert read_all(mysql, "t", "n >= 195") == list(range(195, 200))
+    assert fewest <= len(found) <= most
