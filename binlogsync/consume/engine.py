@@ -210,6 +210,8 @@ class _Run:
     verified_at: float = 0.0
     has_all: bool = True
     """False after a fetch without messages if the stream may have more: the answer was slow, or was not asked for."""
+    has_asked: bool = True
+    """False after a fetch that did not wait for an answer, because the target was held open."""
     has_backlog: bool = False
     """True if the last round ended before it had fetched all changes."""
     deliveries: tuple[TableDelivery, ...] = ()
@@ -262,7 +264,8 @@ class _Run:
         has_work = any(each.batches for each in work)
         # A large transaction may be fetched in several rounds before it is applied.
         is_busy = has_work or self._count_fetched() > held or self._count_skipped() > skipped
-        self.pulse(is_busy or not self.has_all)
+        if is_busy or self.has_asked:  # otherwise it is unknown; the next round asks
+            self.pulse(is_busy or not self.has_all)
         if has_work:
             with self._reading_ahead():
                 self.target.take([each for each in work if each.batches], self.stop)
@@ -290,7 +293,7 @@ class _Run:
         end = 0 if is_held else self.reader.last_sequence()
         wait_s = _SHORT_S if is_held else min(max(timeout_s, _SHORT_S), _POLL_S)
         gather_until = time.monotonic() + self.options.gather_s
-        self.has_backlog = False
+        self.has_backlog, self.has_asked = False, not is_held
         while not self.stop.is_set() and delivery.fetch(limit, wait_s):
             if delivery.is_full(limit) or time.monotonic() > gather_until:
                 self.has_backlog = True

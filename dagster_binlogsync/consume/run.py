@@ -54,7 +54,6 @@ from dagster_binlogsync.tags import FAILED_TAG
 
 FIRST_REPORT_S = 5.0
 POLL_S = 0.25
-ROUND_MARGIN_S = 5.0
 ConsumerEvent = dg.MaterializeResult[Any] | dg.AssetCheckResult
 
 
@@ -143,10 +142,8 @@ class ConsumerRun:
     def consume(self, stop: StopFlag, *, idle_s: float, max_s: float) -> None:
         """Consume until no change arrived for idle_s, max_s is over, or a stop was requested."""
         config = self.config
-        # A table counts as active at the start of each round, so the run ends only in a round longer than idle_s.
-        round_s = max(config.report_s, min(idle_s + ROUND_MARGIN_S, 2 * config.report_s))
         options = WorkerPoolOptions(
-            first_round_s=FIRST_REPORT_S, round_s=round_s, first_wait_s=config.retry_s,
+            first_round_s=FIRST_REPORT_S, round_s=config.report_s, first_wait_s=config.retry_s,
             longest_wait_s=max(60.0, config.retry_s), max_workers=config.max_workers,
         )  # fmt: skip
         ends_at, poll_at, checks = time.monotonic() + max_s, 0.0, CheckReporter(self)

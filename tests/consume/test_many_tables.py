@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +23,7 @@ from binlogsync.consume.engine import ConsumeOptions
 from binlogsync.consume.handler import Handler
 from binlogsync.consume.pool import ConsumerTask, WorkerPool, WorkerPoolOptions
 from binlogsync.errors import ConfigError
+from binlogsync.mirror.target import Mirror
 from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
@@ -209,6 +210,30 @@ def test_tables_are_added_to_running_workers(stream: ManyTablesStream, tmp_path:
         wait_until(lambda: all(seen.ids[table] == stream.ids[table] for table in tables), 30, "a later change of each")
         assert pool.tables == tuple(("shop", table) for table in tables)
     assert seen.most <= 2
+
+
+@pytest.mark.parametrize("max_workers", [2, 4])
+def test_rounds_that_find_nothing_are_no_activity(stream: ManyTablesStream, tmp_path: Path, max_workers: int) -> None:
+    """With workers of their own and shared ones; each round of a mirror begins with its progress, from the file."""
+    path, counts = tmp_path / "mirrors.duckdb", Counter[str]()
+    tasks = [
+        ConsumerTask(("shop", f"t{number}"), Mirror(path, "shop", f"t{number}"), ConsumeOptions(client_id="quiet"))
+        for number in range(4)
+    ]
+    options = WorkerPoolOptions(first_round_s=0.4, round_s=0.4, max_workers=max_workers)
+
+    def count_changes(pool: WorkerPool) -> Counter[str]:
+        for report in pool.reports(0):
+            assert report.done is not None, report.error
+            counts[report.table[1]] += report.done.changes
+        return counts
+
+    open_reader = partial(StreamReader, NatsOptions(url=stream.url), stream.name)
+    with WorkerPool(tasks, open_reader, options, threading.Event()) as pool:
+        for written in (1, 2):
+            stream.write(ONE_EACH)
+            wait_until(lambda: min(count_changes(pool)[f"t{n}"] for n in range(4)) == written, 60, "the changes")  # noqa: B023
+            wait_until(lambda: pool.quiet_s() > 4 * options.round_s, 60, "four quiet rounds")
 
 
 def test_pending_counts_of_all_durables_are_listed(stream: ManyTablesStream) -> None:
