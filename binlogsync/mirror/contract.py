@@ -50,8 +50,8 @@ def check_contract(transaction: TableTransaction, state: MirrorState, schema: Ta
         raise FrozenColumnsError(
             f"{state.name}: its columns are frozen (schema_contract), and {cause} changes them: "
             f"{describe_difference(frozen, schema)}. The mirror stays as it was before. To accept the new columns: "
-            f"binlogsync accept {state.name} {columns_id}, or in Dagster the job accept_columns_...; or set "
-            "schema_contract to follow",
+            f"binlogsync accept {state.name} {columns_id} (with --progress FILE for a mirror of binlogsync mirror), or "
+            "in Dagster the job accept_columns_<source>; or set schema_contract to follow",
             columns_id,
         )
     return replace(state, policies=replace(state.policies, contract=schema.to_json(), accepted=()))

@@ -52,13 +52,13 @@ class RowImages:
         for name in names:
             at = struct.type.get_field_index(name)
             array = struct.field(at) if hidden is None else hidden[at]
-            texts = self._key_texts(image, name)
+            texts = self.key_texts(image, name)
             if texts is not None:
                 array = replace_key_dates(self.batch.schema.column(name), array, texts)
             found.append(to_duck_array(array if selected is None else _filter(array, selected)))
         return found
 
-    def _key_texts(self, image: str, name: str) -> pa.StringArray | None:
+    def key_texts(self, image: str, name: str) -> pa.StringArray | None:
         """Text of the invalid dates in a primary key column; None for other columns, or if there are none."""
         if name not in self.batch.schema.primary_key:
             return None

@@ -135,7 +135,7 @@ def _check_values(key: Sequence[str], schema: TableSchema, parts: Sequence[RowIm
         for image, letters in (("before", "ud"), ("after", "cur")):
             values = part.image(image, key, letters)
             for number, name in enumerate(key):
-                texts = next((texts for at, texts in part.batch.impossible.items() if at == (image, name)), None)
+                texts = part.key_texts(image, name)
                 bad = pc.is_null(values[number]).to_numpy(zero_copy_only=False)
                 if texts is not None:
                     bad = bad | pc.is_valid(part.filter(texts, letters)).to_numpy(zero_copy_only=False)
@@ -148,9 +148,9 @@ def _texts(part: RowImages, image: str, letters: str, at: int) -> list[object]:
     """The key of one of the changes with these letters; its invalid dates as MySQL prints them."""
     found: list[object] = []
     for name in part.batch.schema.primary_key:
-        texts = next((texts for of, texts in part.batch.impossible.items() if of == (image, name)), None)
+        texts = part.key_texts(image, name)
         text = None if texts is None else part.filter(texts, letters)[at].as_py()
-        found.append(str(part.image(image, [name], letters)[0][at].as_py()) if text is None else text)
+        found.append(part.image(image, [name], letters)[0][at].as_py() if text is None else text)
     return found
 
 
@@ -159,8 +159,7 @@ def _violation(schema: TableSchema, values: Sequence[object], what: str, advice:
         f"correct the rows in MySQL and load the mirror again: binlogsync rewind {schema.name} --to head --rebuild"
     )
     pairs = ", ".join(
-        f"{name} = {'NULL' if value in (None, 'None') else value}"
-        for name, value in zip(schema.primary_key, values, strict=True)
+        f"{name} = {'NULL' if value is None else value}" for name, value in zip(schema.primary_key, values, strict=True)
     )
     return MirrorKeyError(
         f"{schema.name}: the key ({', '.join(schema.primary_key)}) of the mirror does not identify a row: {pairs} "
