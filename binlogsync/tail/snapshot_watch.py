@@ -178,7 +178,7 @@ class SnapshotWatch:
             error=report.error,
             tables=report.tables or cancelled_tables(record.status.tables),
             updated_us=now_us,
-            ended_us=now_us if is_over or was_over else 0,
+            ended_us=now_us if is_over else 0,  # of a cancelled one, the last report follows
         )
         try:
             return self._requests.update(record, status) is not None

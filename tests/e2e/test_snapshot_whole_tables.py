@@ -14,13 +14,16 @@ import pytest
 
 from binlogsync import servers
 from binlogsync.change import ChangeBatch
+from binlogsync.codec.subjects import durable_name, snapshot_prefix
 from binlogsync.errors import SourceError
+from binlogsync.nats.client import NatsOptions
+from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
 from binlogsync.snapshot.view import TableSnapshot
 from binlogsync.tail import snapshot_reader
 from binlogsync.tail.snapshot_whole import WholeTable
 from tests.databases import FreshDatabase, fresh_database
-from tests.e2e.oracle import assert_mirrored
+from tests.e2e.oracle import assert_mirrored, envelopes
 from tests.e2e.snapshot_oracle import StreamFaults
 from tests.e2e.snapshot_scenario import Snapshots, use_small_slices
 from tests.e2e.snapshot_writers import NUMBERS, SnapshotWriters
@@ -226,6 +229,39 @@ def test_a_table_that_was_reset_is_published_to_its_end_after_a_crash(
     assert ops_in_order(stages(nats_server.url, source, mysql.name)) == "trtr"
     faults = check(scenario)
     assert not faults.sentences, faults
+
+
+def test_a_table_that_was_reset_for_one_consumer_is_published_to_its_end_for_it(
+    mysql: FreshDatabase, nats_server: NATSServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenario, take, calls = scenario_of(mysql, nats_server.url), WholeTable.take, []
+    source, table, id = scenario.config.source, (mysql.name, HEAP), ""
+
+    def crash(table: WholeTable, *arguments: int) -> ChangeBatch:
+        calls.append(table)
+        if len(calls) == 4:
+            scenario.set_state(id, "cancelled")
+            raise SourceError("the connection was lost")
+        return take(table, *arguments)
+
+    def for_one() -> list[tuple[str, str]]:
+        envelopes_of_one = envelopes(nats_server.url, source, "one")
+        return [(each["op"], each["source"]["snapshot"]) for each in envelopes_of_one]
+
+    monkeypatch.setattr(WholeTable, "take", crash)
+    with scenario.tail() as tail:
+        mysql.execute(f"INSERT INTO {HEAP} VALUES (1, 'new')")
+        scenario.catch_up(tail)
+        with StreamReader(NatsOptions(url=nats_server.url), source) as reader:
+            reader.ensure_durable(durable_name("one", *table), *table, 1, client_id="one")
+        id = scenario.request(HEAP, subject=snapshot_prefix(source, "one"))
+        wait_until(lambda: for_one()[-1:] == [("r", "last")], 60, "the last row")
+        wait_until(lambda: scenario.status(id).ended_us, 30, "the end of the request")
+    found = for_one()
+    assert ops_in_order(found) == "ctrtr"
+    assert found[::-1].index(("t", "first")) == 201
+    assert found[-1] == ("r", "last")
+    assert not stages(nats_server.url, source, mysql.name)
 
 
 def hold_reads(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:

@@ -187,3 +187,21 @@ def test_requests_behind_one_that_cannot_be_directed_begin_when_it_is_cancelled(
         assert current is not None
         assert current.request.id == later
     assert end_of(requests, id).state == "cancelled"
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_last_report_of_a_cancelled_request_is_stored() -> None:
+    """Not one of its rows that came after the operator had cancelled it."""
+    requests = MemorySnapshotRequests()
+    id = cancelled(requests)
+    with watching(requests, id) as watch:
+        watch.report(SnapshotReport(id, "running", (TableStatus(state="running", rows=5),)))
+
+        def rows() -> int:
+            stored = requests.load(id)
+            return 0 if stored is None else stored.status.rows
+
+        wait_until(lambda: rows() == 5, 30, "the report")
+        watch.report(SnapshotReport(id, "cancelled", (TableStatus(state="failed", rows=5),), "a part"))
+        status = end_of(requests, id)
+    assert (status.state, status.error) == ("cancelled", "a part")
