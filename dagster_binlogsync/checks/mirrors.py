@@ -37,7 +37,10 @@ def build_mirror_checks(
             "equals_source",
             source,
             mirrors,
-            lambda name: f"The mirror has exactly the rows of {name.markdown}. Reads the whole table in MySQL.",
+            lambda name: (
+                f"The mirror has exactly the rows of {name.markdown}. Reads the whole table in MySQL, so it is only "
+                f"evaluated when you execute it, or the job verify_{safe_part(source)}."
+            ),
             check_equality,
             keys.require(("mysql", "warehouse", "jetstream")),
             keys,

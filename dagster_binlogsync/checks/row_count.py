@@ -33,7 +33,10 @@ def build_row_count_checks(
         "row_count",
         source,
         mirrors,
-        lambda name: f"The mirror has as many rows as {name.markdown} in MySQL. Scans the whole table in MySQL.",
+        lambda name: (
+            f"The mirror has as many rows as {name.markdown} in MySQL. Scans the whole table in MySQL, so it is only "
+            "evaluated when you execute it."
+        ),
         lambda _, resources, table: row_count(
             table.name, resources.mysql.config(table.name.source), resources.warehouse.file()
         ),

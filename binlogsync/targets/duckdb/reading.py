@@ -19,9 +19,9 @@ def open_warehouse(path: str | Path, timeout_s: float = 30.0) -> duckdb.DuckDBPy
         with binlogsync.open_warehouse(".binlogsync/warehouse.duckdb") as connection:
             orders = connection.sql("FROM shop.orders").df()
 
-    It waits until no transaction is being written, which takes less than a second, and shows what was committed until
-    then. Mirrors wait while it is open: close it after the query. Other programs, for example the DuckDB shell, can
-    open the file in the same way: read-only, and again after a moment if it is locked.
+    It waits for a moment in which no transaction is being written, for seconds on a busy machine, and shows what was
+    committed until then. Mirrors wait while it is open: close it after the query. Other programs, for example the
+    DuckDB shell, can open the file in the same way: read-only, and again after a moment if it is locked.
 
     Args:
         path: of the file.
