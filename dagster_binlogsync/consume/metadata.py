@@ -12,6 +12,7 @@ from binlogsync.consume.progress import ConsumerProgress, ProgressKey, TableProg
 from binlogsync.consume.skips import Skip, skips_of
 from binlogsync.errors import BinlogSyncError, ConsumeError, HandlerError, ModelError, SinkError, WireError
 from binlogsync.escaping import printable
+from binlogsync.targets.mirror_state import MirrorState
 from dagster_binlogsync.column_metadata import mirrored_columns
 from dagster_binlogsync.consume.preview import count_rows, first_rows
 from dagster_binlogsync.consume.spec import ConsumerSpec
@@ -138,8 +139,7 @@ def column_metadata(warehouse: Warehouse, consumer: ConsumerSpec) -> dict[str, d
     Nothing for other consumers, before the first load, and while another process locks the file.
     """
     try:
-        with warehouse.report_file().begin() as transaction:
-            state = transaction.load_mirror(*consumer.table)
+        state = _load_state(warehouse, consumer)
     except ConsumeError:
         return {}
     if state.schema is None:
@@ -191,3 +191,9 @@ def failure_metadata(
             shown["key"] = dg.MetadataValue.json(values) if show_values else dg.MetadataValue.text(hidden)
         shown["tries"] = dg.MetadataValue.int(max(tries, error.tries))
     return shown
+
+
+def _load_state(warehouse: Warehouse, consumer: ConsumerSpec) -> MirrorState:
+    """The stored state of a mirror, read here because Dagster keeps local variables of what makes a metadata value."""
+    with warehouse.report_file().begin() as transaction:
+        return transaction.load_mirror(*consumer.table)
