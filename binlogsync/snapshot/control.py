@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from binlogsync.errors import ConfigError, StoreError
 from binlogsync.snapshot.progress import ReadProgress
-from binlogsync.snapshot.requests import SnapshotRequests, SnapshotStatus, StoredSnapshot, TableStatus
+from binlogsync.snapshot.requests import SnapshotRequests, SnapshotStatus, SnapshotTableStatus, StoredSnapshot
 
 _POLL_S = 0.5
 _TRIES = 20
@@ -118,7 +118,7 @@ def table_names(stored: StoredSnapshot) -> tuple[str, ...]:
     return tuple(".".join(table) for table in stored.request.tables) or stored.request.patterns
 
 
-def table_progress(stored: StoredSnapshot, table: TableStatus) -> ReadProgress:
+def table_progress(stored: StoredSnapshot, table: SnapshotTableStatus) -> ReadProgress:
     """The progress of one of its tables; the rate is that of the whole request while the table is running."""
     status = stored.status
     seconds = max(0.0, (status.updated_us - status.began_us) / 1e6) if status.began_us else 0.0

@@ -79,7 +79,7 @@ class SnapshotRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TableStatus:
+class SnapshotTableStatus:
     """How far one table is: `rows` published of about `estimate` (0 if unknown); why it failed, or ""."""
 
     state: TableState = "waiting"
@@ -102,7 +102,7 @@ class SnapshotStatus:
 
     state: SnapshotState = "waiting"
     error: str = ""
-    tables: tuple[TableStatus, ...] = ()
+    tables: tuple[SnapshotTableStatus, ...] = ()
     began_us: int = 0
     updated_us: int = 0
     ended_us: int = 0
@@ -118,7 +118,7 @@ class SnapshotStatus:
         return sum(table.rows for table in self.tables)
 
 
-def cancelled_tables(tables: Sequence[TableStatus]) -> tuple[TableStatus, ...]:
+def cancelled_tables(tables: Sequence[SnapshotTableStatus]) -> tuple[SnapshotTableStatus, ...]:
     """The tables of a request that was cancelled, once nothing more is published for it."""
     return tuple(
         table if table.state in ("done", "failed") else replace(table, state="cancelled", error="") for table in tables

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import replace
 
 from binlogsync.codec import snapshot_state
-from binlogsync.snapshot.requests import SnapshotState, TableStatus, cancelled_tables
+from binlogsync.snapshot.requests import SnapshotState, SnapshotTableStatus, cancelled_tables
 from binlogsync.tail.snapshot_watch import CurrentSnapshot, SnapshotReport
 
 _REPORT_S = 0.5
@@ -18,7 +18,7 @@ class SnapshotCounts:
     def __init__(self, current: CurrentSnapshot, state: snapshot_state.SnapshotState | None) -> None:
         self._id = current.request.id
         tables = current.status.tables
-        self._tables = list(tables) or [TableStatus() for _ in current.request.tables]
+        self._tables = list(tables) or [SnapshotTableStatus() for _ in current.request.tables]
         self._is_known = current.status.state != "cancelled"  # else the counts are in its stored status alone
         self._error = ""
         self._sent: deque[tuple[int | None, int]] = deque()

@@ -23,8 +23,8 @@ from binlogsync.snapshot.requests import (
     SnapshotRequests,
     SnapshotState,
     SnapshotStatus,
+    SnapshotTableStatus,
     StoredSnapshot,
-    TableStatus,
     cancelled_tables,
 )
 
@@ -61,7 +61,7 @@ class SnapshotReport:
 
     id: str
     state: SnapshotState
-    tables: tuple[TableStatus, ...]
+    tables: tuple[SnapshotTableStatus, ...]
     error: str = ""
 
 
@@ -232,7 +232,7 @@ class SnapshotWatch:
             stored.status,
             state="running",
             error="",
-            tables=(TableStatus(),) * len(tables),
+            tables=(SnapshotTableStatus(),) * len(tables),
             began_us=now_us,
             updated_us=now_us,
         )

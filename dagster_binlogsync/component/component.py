@@ -31,7 +31,7 @@ from binlogsync.table_list import TableList, parse_table_list, save_table_list
 from dagster_binlogsync.checks.hourly import build_check_schedule
 from dagster_binlogsync.component.connections import (
     MySQLConnection,
-    NatsConnection,
+    NatsServerOptions,
     PositionStoreOptions,
     StreamOptions,
 )
@@ -90,7 +90,7 @@ class BinlogSyncComponent(StateBackedComponent, dg.Resolvable):
 
     source: str
     mysql: MySQLConnection
-    nats: NatsConnection = field(default_factory=NatsConnection)
+    nats: NatsServerOptions = field(default_factory=NatsServerOptions)
     stream: StreamOptions = field(default_factory=StreamOptions)
     positions: PositionStoreOptions = field(default_factory=PositionStoreOptions)
     warehouse: str = ".binlogsync/warehouse.duckdb"

@@ -48,7 +48,7 @@ class MySQLConnection(dg.Resolvable):
 
 
 @dataclass(kw_only=True)
-class NatsConnection(dg.Resolvable):
+class NatsServerOptions(dg.Resolvable):
     """NATS JetStream; the fields are those of BINLOGSYNC_NATS_... (docs/settings.md)."""
 
     url: str | None = None
@@ -84,7 +84,7 @@ class StreamOptions(dg.Resolvable):
     format: str | None = None
     changes_per_message: int | None = None
 
-    def build(self, nats: NatsConnection) -> JetStream:
+    def build(self, nats: NatsServerOptions) -> JetStream:
         """The resource of the stream and its server."""
         return JetStream(**_given(nats), **_given(self))
 
@@ -107,7 +107,7 @@ class PositionStoreOptions(dg.Resolvable):
     tls_cert_file: str | None = None
     tls_key_file: str | None = None
 
-    def build(self, nats: NatsConnection, folder: Path) -> Positions:
+    def build(self, nats: NatsServerOptions, folder: Path) -> Positions:
         """The resource; a relative path is below the folder. Raises ConfigError for an unknown store."""
         if self.store == "sqlite":
             return Positions(backend=SQLitePositionsConfig(path=str(folder / self.path)))

@@ -41,7 +41,7 @@ ONE_EACH = [SampleTransaction(tuple(range(TABLES)))]
 
 
 @dataclass
-class IdRow:
+class NumberedRow:
     id: int
 
 
@@ -85,8 +85,8 @@ class CallRecorder:
     most: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def handler(self, table: str) -> Callable[[Change[IdRow]], None]:
-        def on_row(change: Change[IdRow]) -> None:
+    def handler(self, table: str) -> Callable[[Change[NumberedRow]], None]:
+        def on_row(change: Change[NumberedRow]) -> None:
             with self.lock:
                 self.at_once += 1
                 self.most = max(self.most, self.at_once)
@@ -109,7 +109,7 @@ def client(stream: ManyTablesStream, seen: CallRecorder, **options: Any) -> Cons
         retry=Retry(tries=2, first_wait_s=0.3), **options,
     )  # fmt: skip
     for number in range(TABLES):
-        consumer.register(IdRow, seen.handler(f"t{number}"), table=f"shop.t{number}")
+        consumer.register(NumberedRow, seen.handler(f"t{number}"), table=f"shop.t{number}")
     return consumer
 
 
@@ -158,10 +158,10 @@ def test_more_tables_than_workers_take_turns(stream: ManyTablesStream) -> None:
     }
 
 
-def record(table: str) -> Callable[[Change[IdRow], duckdb.DuckDBPyConnection], None]:
+def record(table: str) -> Callable[[Change[NumberedRow], duckdb.DuckDBPyConnection], None]:
     """A handler that writes the ids of changes in its transaction."""
 
-    def on_row(change: Change[IdRow], connection: duckdb.DuckDBPyConnection) -> None:
+    def on_row(change: Change[NumberedRow], connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute("CREATE TABLE IF NOT EXISTS seen (t VARCHAR, n INT, id VARCHAR)")
         connection.execute("INSERT INTO seen SELECT $1, count(*), $2 FROM seen WHERE t = $1", [table, change.id])
 
@@ -184,7 +184,7 @@ def test_each_turn_resumes_after_the_previous_one_exactly_once(stream: ManyTable
         stream.write(ONE_EACH)
         consumer = Consumer("once", url=stream.url, source=stream.name, max_workers=3, progress=path)
         for table in tables:
-            consumer.register(IdRow, record(table), table=f"shop.{table}")
+            consumer.register(NumberedRow, record(table), table=f"shop.{table}")
         with running(consumer):
             for written in range(2, 5):
                 write_and_wait(stream, consumer, written * len(tables))
@@ -200,7 +200,7 @@ def test_tables_are_added_to_running_workers(stream: ManyTablesStream, tmp_path:
     stop = threading.Event()
     with WorkerPool((), lambda: StreamReader(NatsOptions(url=stream.url), stream.name), options, stop) as pool:
         for table in tables:
-            handler: Handler[IdRow] = Handler(IdRow, seen.handler(table), str(tmp_path / "progress.duckdb"))
+            handler: Handler[NumberedRow] = Handler(NumberedRow, seen.handler(table), str(tmp_path / "progress.duckdb"))
             task = ConsumerTask(("shop", table), handler, ConsumeOptions(client_id="added"))
             pool.add(task)
             with pytest.raises(ConfigError, match="listed twice"):

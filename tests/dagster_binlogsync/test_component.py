@@ -19,7 +19,7 @@ from binlogsync.table_list import ListedColumn, ListedTable, TableList, save_tab
 from dagster_binlogsync import BinlogSyncComponent, BinlogsyncTranslator, mirror
 from dagster_binlogsync.component.connections import (
     MySQLConnection,
-    NatsConnection,
+    NatsServerOptions,
     PositionStoreOptions,
     StreamOptions,
 )
@@ -299,7 +299,7 @@ def test_a_consumer_of_another_source_is_refused() -> None:
         (TailSettings, TailSection, {"include", "exclude"}),
         (PositionStoreOptions, RedisSection, set()),
         (MySQLConnection, MySQLSection, set()),
-        (NatsConnection, NatsSection, set()),
+        (NatsServerOptions, NatsSection, set()),
         (StreamOptions, StreamSection, set()),
     ],
 )

@@ -32,7 +32,7 @@ def test_frozen_columns_fail_the_check_until_they_are_accepted(project: DagsterP
     assert not handled.passed
     message = str(handled.description).replace("\\", "")
     assert "ADD note" in message
-    columns_id = message.partition(f"accept {project.source}.orders ")[2].partition(",")[0]
+    columns_id = message.partition(f"accept {project.source}.orders ")[2].partition(" ")[0]
     config = AcceptConfig(table=f"{project.source}.orders", columns_id=columns_id, reason="agreed", by="Ada")
     accepted = built.resolve_job_def(f"accept_columns_{project.source}").execute_in_process(
         instance=project.instance, run_config=dg.RunConfig(ops={f"accept_new_columns_{project.source}": config})

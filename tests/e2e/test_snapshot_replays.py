@@ -54,7 +54,7 @@ class Row:
     v: str | None
 
 
-class FilledStream:
+class ReplayedStream:
     """A stream with the rows of three snapshots of the table `t`, among changes, and at its end on an idle server."""
 
     def __init__(self, database: FreshDatabase, url: str) -> None:
@@ -103,16 +103,16 @@ class FilledStream:
 
 
 @pytest.fixture(params=["mysql", "mariadb"])
-def filled(request: pytest.FixtureRequest, nats_server: NATSServer) -> Iterator[FilledStream]:
+def filled(request: pytest.FixtureRequest, nats_server: NATSServer) -> Iterator[ReplayedStream]:
     database: FreshDatabase = request.getfixturevalue(request.param)
     with pytest.MonkeyPatch.context() as patch:
         use_small_slices(patch)
-        made = FilledStream(database, nats_server.url)
+        made = ReplayedStream(database, nats_server.url)
         yield made
     delete_stream(nats_server.url, stream_name(made.source))
 
 
-def test_a_replay_delivers_them_once_through_failures(filled: FilledStream, tmp_path: Path) -> None:
+def test_a_replay_delivers_them_once_through_failures(filled: ReplayedStream, tmp_path: Path) -> None:
     ids = filled.ids(filled.source)
     assert len(set(ids)) == len(ids)
     assert sum(each.startswith("snapshot:") for each in ids) > 2 * ROWS
@@ -127,7 +127,7 @@ def test_a_replay_delivers_them_once_through_failures(filled: FilledStream, tmp_
     delete_stream(filled.url, stream_name(replay))
 
 
-def test_a_consumer_is_rewound_to_a_row(filled: FilledStream, tmp_path: Path) -> None:
+def test_a_consumer_is_rewound_to_a_row(filled: ReplayedStream, tmp_path: Path) -> None:
     ids, handled, table = filled.ids(filled.source), list[str](), (filled.database.name, "t")
 
     def handle(change: Change[Row]) -> None:
@@ -149,7 +149,7 @@ def test_a_consumer_is_rewound_to_a_row(filled: FilledStream, tmp_path: Path) ->
     assert handled[len(ids) :] == ids[-21:]
 
 
-def test_mirrors_of_both_kinds_are_equal_and_verified(filled: FilledStream, tmp_path: Path) -> None:
+def test_mirrors_of_both_kinds_are_equal_and_verified(filled: ReplayedStream, tmp_path: Path) -> None:
     name, config = filled.database.name, filled.snapshots.config
     paths = {"stream": tmp_path / "stream.duckdb", "loaded": tmp_path / "loaded.duckdb"}
     with StreamReader(NatsOptions(url=filled.url), filled.source) as reader:

@@ -14,8 +14,8 @@ from binlogsync.snapshot.requests import (
     SnapshotRequest,
     SnapshotRequests,
     SnapshotStatus,
+    SnapshotTableStatus,
     StoredSnapshot,
-    TableStatus,
     new_request,
 )
 
@@ -57,7 +57,10 @@ class SnapshotRequestsContract:
     def test_the_tail_adds_what_it_found(self, open_requests: OpenRequests, requests: SnapshotRequests) -> None:
         made = requests.create(FULL)
         begun = replace(FULL, tables=(("shop", "a"), ("my.db", "t,1")), first_ordinal=4_000_000_000)
-        tables = (TableStatus(state="running", rows=3, estimate=10), TableStatus(state="failed", error="no key"))
+        tables = (
+            SnapshotTableStatus(state="running", rows=3, estimate=10),
+            SnapshotTableStatus(state="failed", error="no key"),
+        )
         status = SnapshotStatus(state="running", error="x", tables=tables, began_us=1, updated_us=2, ended_us=3)
         changed = requests.update(made, status, begun)
         assert changed is not None

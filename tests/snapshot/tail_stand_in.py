@@ -8,9 +8,9 @@ from binlogsync.snapshot.requests import (
     SnapshotRequests,
     SnapshotState,
     SnapshotStatus,
+    SnapshotTableStatus,
     StoredSnapshot,
     TableState,
-    TableStatus,
 )
 from tests.waiting import wait_until
 
@@ -32,8 +32,8 @@ def carry_out(requests: SnapshotRequests, states: list[SnapshotState], error: st
     for number, state in enumerate(states, 1):
         ends = state in ("done", "failed")
         tables = (
-            TableStatus(state="done", rows=30, estimate=29),
-            TableStatus(state=_TABLE_STATES.get(state, "running"), rows=10 * number, estimate=50, error=error),
+            SnapshotTableStatus(state="done", rows=30, estimate=29),
+            SnapshotTableStatus(state=_TABLE_STATES.get(state, "running"), rows=10 * number, estimate=50, error=error),
         )
         status = SnapshotStatus(
             state=state, error=error, tables=tables, began_us=1, updated_us=1 + 1_000_000 * number, ended_us=9 * ends

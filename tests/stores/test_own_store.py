@@ -15,7 +15,7 @@ from binlogsync.settings import Settings
 from binlogsync.stores import CheckpointStore, Lease, PositionStore
 from binlogsync.stores.lease import lease_lost_error
 from binlogsync.stores.memory import MemoryBookmarks, MemoryLeases
-from dagster_binlogsync.component.connections import NatsConnection, PositionStoreOptions
+from dagster_binlogsync.component.connections import NatsServerOptions, PositionStoreOptions
 from dagster_binlogsync.resources.from_settings import build_positions
 from tests.stores.contract_checkpoints import AT, CheckpointStoreContract, Claim, OpenCheckpoints
 
@@ -96,7 +96,7 @@ def test_settings_name_the_function_that_opens_the_store(tmp_path: Path, monkeyp
     with build_positions(settings).store() as store:
         _save_and_load(store)
     options = PositionStoreOptions(store=f"{__name__}:open_json_store")
-    with options.build(NatsConnection(), tmp_path).store() as store:
+    with options.build(NatsServerOptions(), tmp_path).store() as store:
         _save_and_load(store)
 
 

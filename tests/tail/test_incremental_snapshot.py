@@ -14,7 +14,7 @@ from binlogsync.change import SchemaChange
 from binlogsync.codec.snapshot_state import FIRST_ORDINAL, SnapshotState
 from binlogsync.flush import Flush
 from binlogsync.position import BinlogPosition, Checkpoint
-from binlogsync.snapshot.requests import SnapshotRequest, SnapshotStatus, TableStatus
+from binlogsync.snapshot.requests import SnapshotRequest, SnapshotStatus, SnapshotTableStatus
 from binlogsync.tail.incremental_snapshot import IncrementalSnapshot
 from binlogsync.tail.snapshot_pace import SnapshotPace
 from binlogsync.tail.snapshot_reader import WHOLE, OpenedTable, OpenedView, ReadFailure, SnapshotReader, ViewRows
@@ -48,7 +48,7 @@ class Requests:
 def snapshot_of(
     state: SnapshotState | None, held: Checkpoint | None, *, is_open: bool = True
 ) -> tuple[IncrementalSnapshot, Requests]:
-    status = SnapshotStatus(state="running", tables=(TableStatus(),), began_us=1)
+    status = SnapshotStatus(state="running", tables=(SnapshotTableStatus(),), began_us=1)
     requests = Requests(CurrentSnapshot(REQUEST, status) if is_open else None)
     ends = cast(SnapshotWatch, requests), cast(SnapshotReader, Orders())
     return IncrementalSnapshot(*ends, SnapshotPace(1.0, is_eager=False), state, held), requests
@@ -117,7 +117,7 @@ RESET = SnapshotState("x1", 0, NAME, (), "whole", FIRST_ORDINAL + 2, spent=1, is
 def resumed(state: str | None) -> tuple[IncrementalSnapshot, Requests, Views]:
     """After a crash among the rows of a table without a key; None for a request that was cancelled."""
     orders = Views()
-    status = SnapshotStatus(state="paused", tables=(TableStatus(),), began_us=1)
+    status = SnapshotStatus(state="paused", tables=(SnapshotTableStatus(),), began_us=1)
     requests = Requests(None if state is None else CurrentSnapshot(replace(REQUEST, tables=(NAME,)), status))
     ends = cast(SnapshotWatch, requests), cast(SnapshotReader, orders)
     snapshot = IncrementalSnapshot(*ends, SnapshotPace(1.0, is_eager=False), RESET, at(500))

@@ -15,19 +15,23 @@ from binlogsync.flush import Flush
 from binlogsync.position import Checkpoint
 from binlogsync.sinks import Sink
 from binlogsync.snapshot.control import cancel, pause, resume
-from binlogsync.snapshot.requests import SnapshotStatus, TableStatus, new_request
+from binlogsync.snapshot.requests import SnapshotStatus, SnapshotTableStatus, new_request
 from binlogsync.snapshot.requests_memory import MemorySnapshotRequests
 from binlogsync.tail import snapshot_watch
 from binlogsync.tail.snapshot_watch import SnapshotReport, SnapshotWatch
 from tests.waiting import wait_until
 
-TABLES = (TableStatus(state="done", rows=3), TableStatus(state="running", rows=1), TableStatus())
+TABLES = (
+    SnapshotTableStatus(state="done", rows=3),
+    SnapshotTableStatus(state="running", rows=1),
+    SnapshotTableStatus(),
+)
 
 
 ORDERS, ITEMS = ("shop", "orders"), ("shop", "items")
 
 
-class Stream(Sink):
+class DirectingSink(Sink):
     """A sink whose stream these consumers read; None if it cannot have rows for one of them."""
 
     name = "stand-in"
@@ -59,12 +63,12 @@ class Stream(Sink):
 
 @contextmanager
 def watching(
-    requests: MemorySnapshotRequests, begun: str | None, sink: Stream | None = None
+    requests: MemorySnapshotRequests, begun: str | None, sink: DirectingSink | None = None
 ) -> Iterator[SnapshotWatch]:
     def find_tables(patterns: Sequence[str]) -> Sequence[tuple[str, str]]:
         return (ORDERS, ITEMS) if "shop.*" in patterns else ()
 
-    watch = SnapshotWatch("main", requests, find_tables, begun, lambda: None, sink or Stream({}))
+    watch = SnapshotWatch("main", requests, find_tables, begun, lambda: None, sink or DirectingSink({}))
     with closing(watch):
         yield watch
 
@@ -96,7 +100,7 @@ def test_a_cancelled_request_ends(is_reported: bool, monkeypatch: pytest.MonkeyP
     id = cancelled(requests)
     with watching(requests, id if is_reported else None) as watch:
         if is_reported:
-            watch.report(SnapshotReport(id, "cancelled", (TableStatus(state="done", rows=9),)))
+            watch.report(SnapshotReport(id, "cancelled", (SnapshotTableStatus(state="done", rows=9),)))
         status = end_of(requests, id)
     assert status.state == "cancelled"
     wanted = [("done", 9)] if is_reported else [("done", 3), ("cancelled", 1), ("cancelled", 0)]
@@ -114,7 +118,7 @@ def request_for(requests: MemorySnapshotRequests, subject: str) -> str:
 
 @pytest.mark.usefixtures("quick")
 def test_a_request_for_one_consumer_has_the_tables_that_it_reads() -> None:
-    requests, sink = MemorySnapshotRequests(), Stream({"app": {ORDERS}, "other": {ITEMS}})
+    requests, sink = MemorySnapshotRequests(), DirectingSink({"app": {ORDERS}, "other": {ITEMS}})
     id = request_for(requests, snapshot_prefix("main", "app"))
     with watching(requests, None, sink) as watch:
         watch.next_ordinal = FIRST_ORDINAL
@@ -143,7 +147,7 @@ def test_a_request_for_one_consumer_has_the_tables_that_it_reads() -> None:
 def test_a_request_that_no_consumer_would_get_fails(subject: str, text: str) -> None:
     requests = MemorySnapshotRequests()
     id = request_for(requests, subject)
-    with watching(requests, None, Stream(None if subject.endswith("denied") else {"app": {ORDERS}})) as watch:
+    with watching(requests, None, DirectingSink(None if subject.endswith("denied") else {"app": {ORDERS}})) as watch:
         watch.next_ordinal = FIRST_ORDINAL
         status = end_of(requests, id)
     assert status.state == "failed"
@@ -152,7 +156,7 @@ def test_a_request_that_no_consumer_would_get_fails(subject: str, text: str) -> 
 
 @pytest.mark.usefixtures("quick")
 def test_rows_that_cannot_be_directed_wait_and_say_why() -> None:
-    requests, sink = MemorySnapshotRequests(), Stream({"app": {ORDERS}})
+    requests, sink = MemorySnapshotRequests(), DirectingSink({"app": {ORDERS}})
     sink.problem = "the server refuses it"
     id = request_for(requests, snapshot_prefix("main", "app"))
 
@@ -175,7 +179,7 @@ def test_rows_that_cannot_be_directed_wait_and_say_why() -> None:
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("is_begun", [False, True])
 def test_requests_behind_one_that_cannot_be_directed_begin_when_it_is_cancelled(is_begun: bool) -> None:
-    requests, sink = MemorySnapshotRequests(), Stream({"app": {ORDERS}})
+    requests, sink = MemorySnapshotRequests(), DirectingSink({"app": {ORDERS}})
     sink.problem = "the server refuses it"
     id = request_for(requests, snapshot_prefix("main", "app"))
     later = requests.create(new_request(["shop.*"])).request.id
@@ -195,13 +199,13 @@ def test_the_last_report_of_a_cancelled_request_is_stored() -> None:
     requests = MemorySnapshotRequests()
     id = cancelled(requests)
     with watching(requests, id) as watch:
-        watch.report(SnapshotReport(id, "running", (TableStatus(state="running", rows=5),)))
+        watch.report(SnapshotReport(id, "running", (SnapshotTableStatus(state="running", rows=5),)))
 
         def rows() -> int:
             stored = requests.load(id)
             return 0 if stored is None else stored.status.rows
 
         wait_until(lambda: rows() == 5, 30, "the report")
-        watch.report(SnapshotReport(id, "cancelled", (TableStatus(state="failed", rows=5),), "a part"))
+        watch.report(SnapshotReport(id, "cancelled", (SnapshotTableStatus(state="failed", rows=5),), "a part"))
         status = end_of(requests, id)
     assert (status.state, status.error) == ("cancelled", "a part")
