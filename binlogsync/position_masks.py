@@ -4,7 +4,7 @@ They decide as position_order.py does: by file number and offset on one server, 
 they distinguish the rows of one transaction, by its start and `order` against the boundary and `skip` of a checkpoint.
 
 Rows that a snapshot has published at a boundary come after the transaction before it, and before the one after it. A
-checkpoint at the boundary does not tell whether they are stored: the tail may publish them before or after it stores
+checkpoint at the boundary does not show whether they are stored: the tail may publish them before or after it stores
 the checkpoint. `not_stored_mask` counts them as not stored, `beyond_mask` as not beyond it.
 """
 

@@ -20,7 +20,18 @@ from binlogsync.targets.duckdb.file import quote
 from tests.waiting import wait_until
 
 SERVER_UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
-_HOLD = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
+_HOLD = """
+import sys, time
+import duckdb
+while True:  # a mirror may have it open now
+    try:
+        held = duckdb.connect(sys.argv[1])
+        break
+    except duckdb.IOException:
+        time.sleep(0.02)
+print("held", flush=True)
+sys.stdin.read()
+"""
 _READER: list[duckdb.DuckDBPyConnection] = []
 _LOCK = threading.Lock()
 atexit.register(_READER.clear)

@@ -14,7 +14,7 @@ from binlogsync.settings import Settings
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
-    """Store the acceptance, and say what follows. Raises BinlogSyncError."""
+    """Store the acceptance. Raises BinlogSyncError."""
     source = settings.source(arguments.source)
     key = ProgressKey(arguments.client, source, *read_table(settings, source, arguments.table))
     with open_progress(settings, key, arguments.progress) as store:

@@ -1,4 +1,4 @@
-"""The schema contract of a mirror: with "freeze", its columns change only after somebody has accepted the new ones.
+"""The schema contract of a mirror: with "freeze", its columns change only after an operator has accepted the new ones.
 
 The names, types and order of the columns of the mirror's table are frozen when its first table is complete, or when the
 option is set. A statement, row or load that would change them is refused, with an error that has an id of the new
@@ -58,7 +58,7 @@ def check_contract(transaction: TableTransaction, state: MirrorState, schema: Ta
 
 
 def freeze_columns(transaction: TableTransaction, state: MirrorState, options: MirrorOptions) -> MirrorState:
-    """Freeze the columns of a mirror whose table was created, if its options say so; returns the stored state."""
+    """Freeze the columns of a mirror whose table was created, if its options require it; returns the stored state."""
     if options.schema_contract == "follow" or state.schema is None or state.policies.contract is not None:
         return state
     policies = replace(state.policies, contract=state.schema.to_json())

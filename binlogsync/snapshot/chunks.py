@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TypeAlias
 
 from binlogsync.change import ChangeBatch
 from binlogsync.errors import SourceError
@@ -61,16 +60,12 @@ class TableSize:
     is_small: bool
 
 
-Key: TypeAlias = tuple[str, ...]
-"""A key, as SQL literals."""
-
-
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """Some rows of a table.
 
     Attributes:
-        batches: the rows as changes with op "r"; none if there are none left.
+        batches: the rows as changes with op "r"; with a condition, there may be none although rows follow.
         last_key: the key to continue after: of the last row, or of the last row of the range.
         is_last: True when there are no rows after these.
         high: no later change can be in the rows.
@@ -218,7 +213,9 @@ class ChunkReader:
         last_key = self.key.last_key(batches[-1]) if batches else tuple(after or ())
         return Chunk(batches, last_key if bound is None or is_cut else bound, is_last, high)
 
-    def _find_bound(self, after: Sequence[str] | None, description: Description, origin: RowOrigin) -> Key | None:
+    def _find_bound(
+        self, after: Sequence[str] | None, description: Description, origin: RowOrigin
+    ) -> tuple[str, ...] | None:
         """The last key of the next rows; None if the table has fewer."""
         assert self.key is not None
         clauses = self.key.clauses(after, 1, self._limit - 1)
@@ -241,7 +238,7 @@ class ChunkReader:
     def _adapt(self, rows: int, size: int) -> None:
         """Choose the number of rows of the next chunk by the bytes of this one.
 
-        A range without a row that meets the condition says nothing: by the average size, so that its SELECT is short.
+        A range without a row that meets the condition shows no size: by the average size, so that its SELECT is short.
         """
         fitting = max(1, CHUNK_BYTES * rows // max(size, 1)) if rows else self._most
         self._limit = max(1, min(CHUNK_ROWS, fitting, self._limit * _GROWTH))

@@ -102,11 +102,11 @@ class IncrementalSnapshot:
 
     @property
     def split_at(self) -> BinlogPosition | None:
-        """Where a range of changes has to end; None for no place."""
+        """Binlog position at which a range of changes has to end; None if any end will do."""
         return None if self._whole is None else self._whole.split_at
 
     def holds(self, decoded: DecodedRange, reached: Checkpoint, now_s: float) -> bool:
-        """Whether these changes, which follow `reached`, have to wait for rows; meanwhile `has_rows` orders none."""
+        """Whether these changes, after `reached`, have to wait for rows; call has_rows(may_order=False) meanwhile."""
         return self._whole is not None and self._whole.holds(decoded, reached, now_s)
 
     # Changes
@@ -281,7 +281,7 @@ class IncrementalSnapshot:
         return found
 
     def _has_passed(self, reached: Checkpoint) -> bool:
-        """False while the stream has changes after the place that is read."""
+        """False while the stream has changes after the position that is read."""
         if self._held is not None and compare(reached, self._held).is_at_or_after:
             self._held = None
             self._allow_next()

@@ -339,7 +339,7 @@ class Session:
         fanout.put(flush, lambda: self._wait_for(fanout))
 
     def _publish_rows(self, pending: Accumulator, fanout: Fanout, *, may_order: bool = True) -> bool:
-        """Flush rows of a snapshot, if the stream is at a transaction boundary where some are due; False without."""
+        """Flush rows of a snapshot, if the stream is at a transaction boundary where some are due; False if not."""
         snapshot, reached = self._snapshot, pending.reached
         if snapshot is None or reached.skip or not snapshot.has_rows(reached, time.monotonic(), may_order=may_order):
             return False

@@ -33,7 +33,7 @@ class TableChunks:
         failure: why its rows cannot be read; None while they can.
         trouble: why the last order failed, or the last chunks were discarded; "" after a success. It is tried again.
         retry_s: a failed order is not given again before.
-        passed: the key up to which no row is left to take; its reader sets it to None.
+        passed: every row up to this key was published or left out; None once IncrementalSnapshot has taken it over.
     """
 
     def __init__(self, reader: SnapshotReader, name: TableName, condition: str | None) -> None:

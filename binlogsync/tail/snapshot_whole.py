@@ -111,7 +111,7 @@ class WholeTable:
         )
 
     def touch(self, batch: ChangeBatch) -> None:
-        """A change up to the position of the view."""
+        """Nothing to do: the view contains the changes up to its position, and `holds` stops later ones."""
 
     def alter(self) -> None:
         """The table was altered before the position of the view, or replaced: it has to be opened again."""

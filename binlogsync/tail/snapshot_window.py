@@ -150,7 +150,7 @@ def _keys_after(batch: ChangeBatch, before: Sequence[Key | None], names: Sequenc
 
 
 def missing_columns(batch: ChangeBatch, names: Sequence[str]) -> list[str]:
-    """Those of the columns `names` of the table that an image of the changes lacks."""
+    """Those of the columns `names` of the table that an image of the changes does not have."""
     of_table = {column.name for column in batch.schema.columns}
     images = [batch.data.column(image) for image in ("before", "after")]
     used = [image.type for image in images if image.null_count < len(batch)]

@@ -20,7 +20,7 @@ def open_store(
     error: type[BinlogSyncError] = ConsumeError,
     storage_version: str | None = None,
 ) -> TableStore:
-    """The store at that place: a path is a DuckDB file, which is created if it is missing; a store is returned.
+    """The store at that location: a path is a DuckDB file, which is created if it is missing; a store is returned.
 
     `timeout_s` is how long to wait while another process uses the file, and `error` the class raised when DuckDB fails.
     A new file gets the format of `storage_version`, like "v1.4.0"; None for the newest.

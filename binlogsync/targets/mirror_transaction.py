@@ -65,8 +65,8 @@ class MirrorTransaction(Protocol):
     def place_mirror(self, state: MirrorState, location: tuple[str, str]) -> MirrorState:
         """Give a new mirror this (schema, table) instead of the default.
 
-        Raises ConsumeError if a mirror that is stored is elsewhere, or if another one has the place, or is loaded to
-        have it.
+        Raises ConsumeError if a stored mirror has another location, or if another mirror has this one, or is being
+        loaded into it.
         """
 
     @abstractmethod

@@ -106,7 +106,7 @@ class TableEntry(dg.Resolvable):
         return found
 
     def _check_asset(self, asset: TableAsset, source: str) -> None:
-        """Raise ConfigError if this entry says anything else than the asset that `handler` names."""
+        """Raise ConfigError if this entry differs from the asset that `handler` names."""
         wanted, found = TableName.parse(self.table, source), asset.name
         if found.source != source:
             raise ConfigError(

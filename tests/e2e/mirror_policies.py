@@ -24,7 +24,7 @@ from tests.duck import query
 from tests.e2e.loads import OPTIONS, Loads, loads
 
 
-@pytest.fixture(params=["mysql", "mariadb"])
+@pytest.fixture(params=["mysql", pytest.param("mariadb", marks=pytest.mark.exhaustive)])
 def scenario(request: pytest.FixtureRequest, nats_server: NATSServer, tmp_path: Path) -> Iterator[Loads]:
     database: FreshDatabase = request.getfixturevalue(request.param)
     with loads(database, nats_server.url, tmp_path) as running:

@@ -51,6 +51,7 @@ def test_a_rewound_handler_gets_the_changes_again(live: Continuous) -> None:
     live.wait(lambda: live.handled() == [1, 2, 3, 2, 3, 4], "a later change")
 
 
+@pytest.mark.exhaustive
 def test_a_skipped_change_unblocks_its_table(live: Continuous) -> None:
     (live.project.folder / "bad").touch()
     live.change("INSERT INTO notes VALUES (2, 'b')", "INSERT INTO notes VALUES (3, 'c')")

@@ -1,4 +1,4 @@
-"""The server is killed in a snapshot, and its replica promoted: the snapshot goes on there, after its last row."""
+"""The server is killed in a snapshot, and its replica promoted: the snapshot continues there, after its last row."""
 
 from __future__ import annotations
 

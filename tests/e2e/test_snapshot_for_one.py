@@ -143,6 +143,7 @@ def test_a_consumer_that_is_running_gets_the_rows_at_once(deployment: SnapshotDe
     assert {len(each.config.filter_subjects or ()) for each in configs} == {0}
 
 
+@pytest.mark.exhaustive
 def test_a_table_without_a_key_is_reset_for_one_consumer(deployment: SnapshotDeployment) -> None:
     name, mysql = deployment.mysql.name, deployment.mysql
     files = {client: deployment.folder / f"{client}.duckdb" for client in ("one", "other")}

@@ -30,7 +30,10 @@ pytestmark = [pytest.mark.server, pytest.mark.slow]
 _KILLS = 2
 
 
-@pytest.mark.parametrize(("flush", "consumer"), [("interval", None), ("eager", None), ("interval", "one: a.b *")])
+@pytest.mark.parametrize(
+    ("flush", "consumer"),
+    [("interval", None), pytest.param("eager", None, marks=pytest.mark.exhaustive), ("interval", "one: a.b *")],
+)
 def test_a_snapshot_goes_on_after_kills(
     flush: str,
     consumer: str | None,

@@ -166,7 +166,7 @@ def _do_not_wait(*_: object) -> None:
 
 
 def _wait_for_the_position(watermarks: ExecutedGtids, _: object, stop: threading.Event) -> None:
-    """The low watermark as a position: that the binlog has it says nothing about what a SELECT shows."""
+    """The low watermark as a position: that the binlog has it does not mean that a SELECT shows it."""
     while compare(watermarks.positions.end(), watermarks.start.position).may_be_before:
         time.sleep(0.001)
 

@@ -71,7 +71,7 @@ def simulate(database: FreshDatabase, url: str, seed: int, *, rounds: int = 3, *
     return faults
 
 
-@pytest.mark.parametrize(("seed", "flush"), [(1, "interval"), (2, "eager")])
+@pytest.mark.parametrize(("seed", "flush"), [(1, "interval"), pytest.param(2, "eager", marks=pytest.mark.exhaustive)])
 def test_the_stream_equals_the_table_after_the_last_row(
     seed: int, flush: str, mysql: FreshDatabase, nats_server: NATSServer
 ) -> None:
@@ -79,7 +79,7 @@ def test_the_stream_equals_the_table_after_the_last_row(
     assert not faults.sentences, faults
 
 
-@pytest.mark.parametrize("flush", ["interval", pytest.param("eager", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("flush", ["interval", pytest.param("eager", marks=pytest.mark.exhaustive)])
 def test_mariadb(flush: str, mariadb: FreshDatabase, nats_server: NATSServer) -> None:
     faults = simulate(mariadb, nats_server.url, 3, flush=flush)
     assert not faults.sentences, faults
@@ -100,7 +100,7 @@ def test_mysql_without_gtids(server_without_gtids: servers.MySQLServer, nats_ser
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("flush", ["interval", "eager"])
+@pytest.mark.parametrize("flush", ["interval", pytest.param("eager", marks=pytest.mark.exhaustive)])
 def test_statements_beside_writers(flush: str, mysql: FreshDatabase, nats_server: NATSServer) -> None:
     scenario = scenario_of(mysql, nats_server.url)
     statements = [
@@ -200,7 +200,7 @@ def test_a_table_that_was_reset_is_published_to_its_end(
     assert faults.published[HEAP] == 1
 
 
-@pytest.mark.parametrize("state", ["paused", "cancelled"])
+@pytest.mark.parametrize("state", [pytest.param("paused", marks=pytest.mark.exhaustive), "cancelled"])
 def test_a_table_that_was_reset_is_published_to_its_end_after_a_crash(
     state: str, mysql: FreshDatabase, nats_server: NATSServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,7 +115,7 @@ def test_deleted_rows_and_versions_stay_after_a_drop(file: DuckFile, on_drop: An
     assert query(file.path, f"SELECT id, epoch_us(gone_at) FROM shop.{kept} ORDER BY id") == [(1, 5), (2, 5)]
     versions = "SELECT id, valid_to IS NULL FROM shop.things__history ORDER BY ALL"
     assert query(file.path, versions) == [(1, False), (2, False)]
-    # The history goes on in the same table.
+    # The history continues in the same table.
     created = ddl("CREATE TABLE things (id INT PRIMARY KEY, a VARCHAR(5), b DECIMAL(5,2), t DATETIME(3))", "create")
     assert apply(file, options, created, inserts(3, first=90)) is None
     assert query(file.path, versions) == [(1, False), (2, False), (3, True)]

@@ -1,8 +1,8 @@
 """The spare table beside a mirror, and the state of the load that fills it, stored in the transaction of the rows.
 
 The spare table (`MirrorState.spare`) replaces the mirror's at the end. The load that began or resumed last owns it:
-another one, as of a rewind in another process, cannot add rows to it any longer. The place of the spare table is stored
-with it: the names of a mirror may change until its first load is complete.
+another one, as of a rewind in another process, cannot add rows to it any longer. The location of the spare table is
+stored with it: the names of a mirror may change until its first load is complete.
 """
 
 from __future__ import annotations
