@@ -20,14 +20,15 @@ from binlogsync.targets.duckdb.file import quote
 from tests.waiting import wait_until
 
 SERVER_UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
-_HOLD = """
-import sys, time
-import duckdb
-while True:  # a mirror may have it open now
+_HOLD = """import duckdb, sys, time
+ends_s = time.monotonic() + float(sys.argv[2])
+while True:
     try:
         held = duckdb.connect(sys.argv[1])
         break
     except duckdb.IOException:
+        if time.monotonic() > ends_s:
+            raise
         time.sleep(0.02)
 print("held", flush=True)
 sys.stdin.read()
@@ -102,9 +103,9 @@ def make_batch(schema: TableSchema, changes: Sequence[Change], first: int = 0) -
 
 
 @contextmanager
-def locked_by_another(path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process that has the file open until its input ends."""
-    command = [sys.executable, "-c", _HOLD, str(path)]
+def locked_by_another(path: Path, tries_s: float = 0.0) -> Iterator[subprocess.Popen[str]]:
+    """Another process that has the file open until its input ends; it tries for `tries_s` seconds to open it."""
+    command = [sys.executable, "-c", _HOLD, str(path), str(tries_s)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdin is not None

@@ -36,7 +36,7 @@ def test_healthy_tables_show_checks_that_passed(live: Continuous) -> None:
 def test_a_reader_that_keeps_the_warehouse_open_is_named_in_the_check_and_nothing_fails(live: Continuous) -> None:
     instance, checks = live.project.instance, ("handled", "backlog")
     live.wait(lambda: all(checks_of(instance, live.orders, *checks).values()), "the checks")
-    with locked_by_another(live.project.folder / "warehouse.duckdb") as reader:
+    with locked_by_another(live.project.folder / "warehouse.duckdb", tries_s=60.0) as reader:
         live.change("INSERT INTO orders VALUES (2, 'b', 1, NULL)", "INSERT INTO notes VALUES (2, 'b')")
         live.wait(lambda: checks_of(instance, live.orders, "backlog") == {"backlog": False}, "the warning")
         key = dg.AssetCheckKey(live.orders.key, "backlog")
@@ -49,7 +49,7 @@ def test_a_reader_that_keeps_the_warehouse_open_is_named_in_the_check_and_nothin
         reader.stdin.close()
         live.wait(lambda: live.has_mirrored(2), "the change")
         live.wait(lambda: all(checks_of(instance, live.orders, *checks).values()), "the checks afterwards")
-    with locked_by_another(live.project.folder / "warehouse.duckdb"):
+    with locked_by_another(live.project.folder / "warehouse.duckdb", tries_s=60.0):
         live.change("INSERT INTO orders VALUES (3, 'c', 1, NULL)")
         assert live.end() == dg.DagsterRunStatus.SUCCESS, "the stop ends the wait"
 

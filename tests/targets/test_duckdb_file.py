@@ -49,7 +49,7 @@ def test_the_timeout_error_names_the_process_that_has_the_lock(tmp_path: Path) -
     with (
         locked_by_another(file.path) as process,
         pytest.raises(
-            ConsumeError, match=rf"a\.duckdb was locked by process {process.pid} \(.*import duckdb.*\) for 0\.2 s"
+            ConsumeError, match=rf"(?s)a\.duckdb was locked by process {process.pid} \(.*import duckdb.*\) for 0\.2 s"
         ),
         file.transaction(),
     ):
