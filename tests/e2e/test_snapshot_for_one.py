@@ -52,7 +52,9 @@ def is_complete(deployment: SnapshotDeployment, kept: dict[str, HandledRows]) ->
     return all(found) and len(kept["things"].rows) == len(deployment.rows("things"))
 
 
-@pytest.mark.parametrize("settings", FORMATS, ids=["json", "arrow"])
+@pytest.mark.parametrize(
+    "settings", [FORMATS[0], pytest.param(FORMATS[1], marks=pytest.mark.exhaustive)], ids=["json", "arrow"]
+)
 def test_the_rows_reach_one_consumer_alone(deployment: SnapshotDeployment, settings: dict[str, str]) -> None:
     deployment.settings |= settings
     name, file = deployment.mysql.name, deployment.folder / "other.duckdb"

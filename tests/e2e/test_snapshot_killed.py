@@ -32,7 +32,11 @@ _KILLS = 2
 
 @pytest.mark.parametrize(
     ("flush", "consumer"),
-    [("interval", None), pytest.param("eager", None, marks=pytest.mark.exhaustive), ("interval", "one: a.b *")],
+    [
+        ("interval", None),
+        pytest.param("eager", None, marks=pytest.mark.exhaustive),
+        pytest.param("interval", "one: a.b *", marks=pytest.mark.exhaustive),
+    ],
 )
 def test_a_snapshot_goes_on_after_kills(
     flush: str,
