@@ -19,6 +19,9 @@ from binlogsync.nats.source_removal import delete_source_streams
 from binlogsync.stores import PositionStore
 from binlogsync.targets import TableStore, TableTransaction
 
+PROGRESS_OF = "the progress of"
+"""Begin of what `remove_table` returns for the progress of a consumer."""
+
 
 def remove_table(
     nats: NatsOptions, reader: StreamReader, target: TableStore | None, key: ProgressKey, *, drop: bool
@@ -36,7 +39,7 @@ def remove_table(
     if drop:
         with NatsConnection(nats, f"binlogsync remove {key.source}") as connection:
             progress = NatsProgress(connection, key.source)
-            deleted += [f"the progress of {key} in NATS"] if progress.forget(key) else []
+            deleted += [f"{PROGRESS_OF} {key} in NATS"] if progress.forget(key) else []
     durable = durable_name(key.client, key.database, key.table)
     if reader.pending(durable) is not None:
         reader.delete_durable(durable)
@@ -105,5 +108,5 @@ def _drop_consumer(transaction: TableTransaction, key: ProgressKey, removed: Col
         deleted.append(f"the rows of {name} that its first load has read")
     if key in transaction.load_all_progress():
         transaction.forget_progress(key)
-        deleted.append(f"the progress of {key}")
+        deleted.append(f"{PROGRESS_OF} {key}")
     return deleted

@@ -117,7 +117,8 @@ def decode_parts(
 def _columns(events: RowEvents, chosen: Longs, layout: Layout, counts: Longs, memories: Memories) -> ColumnPart:
     """The rows of the chosen events; writes the number of rows of each to `counts`."""
     try:
-        at, is_one = events.at[chosen], memories.are_one(events.at[chosen])
+        at = events.at[chosen]
+        is_one = memories.are_one(at)
         decoded = layout.decode(0, at, events.end[chosen], events.op[chosen], is_one_memory=is_one)
     except ColumnError as error:
         raise ColumnError(str(error), error.column, int(chosen[error.event])) from error

@@ -14,7 +14,7 @@ from binlogsync.cli.table_argument import read_table
 from binlogsync.consume.progress import ProgressKey
 from binlogsync.errors import ConfigError
 from binlogsync.nats.reader import StreamReader
-from binlogsync.removal import remove_source, remove_table
+from binlogsync.removal import PROGRESS_OF, remove_source, remove_table
 from binlogsync.settings import Settings
 from binlogsync.table_list import table_list_path
 from binlogsync.targets import TableStore
@@ -32,7 +32,7 @@ def run(settings: Settings, arguments: Namespace) -> int:
         nats = settings.nats(NATS_TIMEOUT_S)
         with StreamReader(nats, source) as reader:
             deleted = remove_table(nats, reader, target, key, drop=arguments.drop)
-        if arguments.drop and not any(line.startswith("the progress") for line in deleted):
+        if arguments.drop and not any(line.startswith(PROGRESS_OF) for line in deleted):
             places = "NATS" if target is None else f"{target.address} or NATS"
             missing = f"; no progress of {key} is in {places}: if another file contains it, name that with --progress"
     for line in deleted:

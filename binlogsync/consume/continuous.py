@@ -339,7 +339,8 @@ class ContinuousPool:
         threading.current_thread().name = f"consume {state.name}"
         work = state.live.work
         try:
-            with state.live.reading_ahead():
+            live = state.live
+            with live.delivery.reading_ahead(live.options.max_changes, is_likely=live.has_more):
                 state.target.take([work], self._stop)
             if not self._stop.is_set():
                 state.live.confirm(work)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -97,6 +98,10 @@ class TableDelivery:
         if not self.fetched:
             self.reader.ack(last)
         return True
+
+    def reading_ahead(self, limit: int, *, is_likely: bool) -> AbstractContextManager[None]:
+        """Fetch what comes next during the `with` block, if there probably is more."""
+        return self.reader.reading_ahead(self.durable, limit) if is_likely else nullcontext()
 
     def is_full(self, limit: int) -> bool:
         """True when `limit` changes or GATHERED_BYTES are fetched."""

@@ -18,7 +18,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -129,7 +128,6 @@ def consume(
     Raises ConsumeError (its subclasses for a model that does not fit and a handler that fails), SinkError when the
     stream cannot be reached. Changes processed before an error are stored.
     """
-    end_waits(target, stop)
     return _drain(lambda: _Run(reader, target, options, stop, pulse), [table], options, stop)[table]
 
 
@@ -148,7 +146,6 @@ def consume_together(
         raise ConfigError(f"durable={options.durable!r}: several tables need a durable each; leave the option out")
     first, *others = targets.values()
     target = first.join(others) if others else first
-    end_waits(target, stop)
     return _drain(lambda: _Run(reader, target, options, stop, pulse), list(targets), options, stop)
 
 
@@ -221,6 +218,7 @@ class _Run:
         """Run until the end, or until `ends_at` (monotonic); see `consume`."""
         last_change = self.started
         is_drained = False
+        end_waits(self.target, self.stop)
         try:
             keys = [ProgressKey(self.options.client_id, self.reader.source, *table) for table in tables]
             self.target.use_streams(self.reader.beside(), keys, self.stop)
@@ -267,7 +265,8 @@ class _Run:
         if is_busy or self.has_asked:  # otherwise it is unknown; the next round asks
             self.pulse(is_busy or not self.has_all)
         if has_work:
-            with self._reading_ahead():
+            # Of several tables, none has a backlog: they are fetched up to a common boundary.
+            with self.deliveries[0].reading_ahead(self.options.max_changes, is_likely=self.has_backlog):
                 self.target.take([each for each in work if each.batches], self.stop)
             self.rounds += 1
             if not self.stop.is_set():
@@ -278,13 +277,6 @@ class _Run:
             if len(self.deliveries) > 1:  # the fetch of one table waits for changes
                 self.stop.wait(min(_LOOK_S, max(timeout_s, _SHORT_S)))
         return is_busy
-
-    def _reading_ahead(self) -> AbstractContextManager[None]:
-        """Fetch the changes of the next round meanwhile, if it is likely that there are any."""
-        if not self.has_backlog:
-            return nullcontext()
-        [delivery] = self.deliveries
-        return self.reader.reading_ahead(delivery.durable, self.options.max_changes)
 
     def _gather(self, timeout_s: float) -> list[TableChanges]:
         """The changes of the only table, for one transaction; none when none arrived within the timeout."""

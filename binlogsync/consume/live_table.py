@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from binlogsync.consume.boundaries import count_changes
@@ -101,12 +100,6 @@ class LiveTable:
             self._begin()
             return True
         return has_found
-
-    def reading_ahead(self) -> AbstractContextManager[None]:
-        """Fetch what comes next during the `with` block, if there probably is more."""
-        if not self.has_more:
-            return nullcontext()
-        return self.reader.reading_ahead(self.delivery.durable, self.options.max_changes)
 
     def confirm(self, work: TableChanges) -> None:
         """The target has applied these changes."""

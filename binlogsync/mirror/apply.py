@@ -152,8 +152,7 @@ class _BatchApplier:
             at = change_position(parts[0], 0)
             self._set_state(self._transaction.apply_published(state, parts, at, has_history=has_history))
             return
-        checks_key = bool(state.policies.key) and state.policies.repeats_until is None
-        self._transaction.apply_rows(state, parts, checks_key=checks_key)
+        self._transaction.apply_rows(state, parts)
         if has_history:
             self._set_state(self._transaction.record_versions(state, parts))
 
@@ -181,7 +180,7 @@ class _BatchApplier:
             raise RebuildRequiredError(problem, may_repeat=True)
         ops = decode_ops(batch)
         truncated = np.flatnonzero(ops == _TRUNCATE)
-        if len(truncated) < len(batch):
+        if state.policies.key and len(truncated) < len(batch):
             batch = replace(batch, schema=with_key(batch.schema, state.policies.key))
         if batch.schema != self._schema:
             self.flush()

@@ -91,9 +91,10 @@ async def _find_low_limits(client: Client, spec: StreamSpec) -> list[str]:
     required = [name, f"KV_{subjects.schema_bucket(spec.source)}"]
     missing = [each for each in required if not await _has_stream(client, each)]
     if 0 < limits.max_streams < info.streams + len(missing):
+        later = (f"KV_{subjects.key_value_bucket(spec.source, kind)}" for kind in subjects.KEY_VALUE_KINDS)
         problems.append(
             f"the account has {info.streams} of at most {limits.max_streams} streams: {', '.join(missing)} cannot be "
-            f"created; raise its max_streams (KV_{name}_progress, KV_{name}_clients and OBJ_{name}_large follow later)"
+            f"created; raise its max_streams ({', '.join(later)} and OBJ_{name}_large follow later)"
         )
     if limits.max_bytes_required and missing and spec.max_bytes is None:
         problems.append("the account requires a size limit for each stream: set BINLOGSYNC_STREAM_MAX_BYTES")

@@ -164,14 +164,22 @@ class DurableConsumer:
         except (nats.errors.Error, ValueError) as error:
             log.debug("durable %s: unsubscribing: %r", self.name, error)
 
+    def note_filters(self, info: ConsumerInfo) -> set[str]:
+        """Set `reads_own` as the server's durable has it; returns the subjects that it reads."""
+        filters = all_filters(info.config.as_dict())
+        self.reads_own = self.own_subject in filters
+        return filters
+
     def is_positioned(self, info: ConsumerInfo) -> bool:
         """True when the server's durable has no unacked message and will deliver the next message required.
 
-        Sets `reads_own` as the server's durable has it.
+        Notes its filters.
         """
-        filters = all_filters(info.config.as_dict())
-        self.reads_own = self.own_subject in filters
-        if filters != set(self.filters) or info.config.ack_policy != AckPolicy.ALL or info.num_ack_pending:
+        if (
+            self.note_filters(info) != set(self.filters)
+            or info.config.ack_policy != AckPolicy.ALL
+            or info.num_ack_pending
+        ):
             return False
         if info.delivered is not None and info.delivered.consumer_seq:
             return info.delivered.stream_seq == self.given

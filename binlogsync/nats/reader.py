@@ -28,7 +28,6 @@ from binlogsync.nats.durable import (
     UNUSED_S,
     DurableConsumer,
     DurableState,
-    all_filters,
     consumer_info,
     creation_time,
     delete_consumer,
@@ -360,7 +359,7 @@ class StreamReader(StreamMessages):
         async def narrow(client: Client) -> None:
             info = await consumer_info(client.jetstream(), self.stream, durable)
             if info is not None:
-                follow.reads_own = follow.own_subject in all_filters(info.config.as_dict())
+                follow.note_filters(info)
             if follow.reads_own and await follow.look(client.jetstream(), self.stream):
                 follow.is_broken = True  # the next fetch creates it again after the last message
 

@@ -122,9 +122,8 @@ async def _add_filters(client: Client, source: str, prefix: str, tables: Collect
             body = {"stream_name": stream, "config": {**config, "filter_subjects": wanted[name]}, "action": "update"}
             try:
                 await request_api(client, f"CONSUMER.CREATE.{stream}.{name}", body)
-            except (
-                nats.js.errors.APIError
-            ) as error:  # perhaps its reader has deleted it, or created it again, meanwhile
+            except nats.js.errors.APIError as error:
+                # Its reader may have deleted it, or created it again, meanwhile.
                 refusal = f": {error.description} (code {error.err_code})"
         await asyncio.sleep(_SETTLE_S)  # servers of a cluster do not change it at the same time
     durables = f"the durables of {parsed[1]!r} ({', '.join(late[:3])})"

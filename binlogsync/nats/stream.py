@@ -75,7 +75,7 @@ async def ensure_stream(client: Client, shape: StreamSpec) -> int:
 
 def check_config(found: StreamConfig, shape: StreamSpec) -> None:
     """Raise SinkError with each setting of the stream that would cause a loss of changes."""
-    wrong = _differences(found, shape.config())
+    wrong = _differences(found, shape)
     if wrong:
         raise SinkError(
             f"stream {subjects.stream_name(shape.source)} cannot store the changes of source {shape.source}: "
@@ -83,16 +83,17 @@ def check_config(found: StreamConfig, shape: StreamSpec) -> None:
         )
 
 
-def _differences(found: StreamConfig, wanted: StreamConfig) -> list[str]:
+def _differences(found: StreamConfig, shape: StreamSpec) -> list[str]:
+    wanted = shape.config()
     name = wanted.name
     recreate = f"it cannot be changed: recreate the stream after nats stream rm {name}, or choose another source name"
     edit = f"change it with: nats stream edit {name}"
     checks: list[tuple[str, object, object, str]] = [
         (
             "subjects",
-            wanted.subjects if _has_subjects(found, wanted) else found.subjects,
+            wanted.subjects if _has_subjects(found, shape.source) else found.subjects,
             wanted.subjects,
-            f"{edit} --subjects '{wanted.subjects[0] if wanted.subjects else ''}'",
+            f"{edit} --subjects '{subjects.all_subjects(shape.source)}'",
         ),
         ("storage", str(found.storage), "file", recreate),
         ("retention", str(found.retention), "limits", recreate),
@@ -109,10 +110,9 @@ def _differences(found: StreamConfig, wanted: StreamConfig) -> list[str]:
     return [f"{what} is {got} and must be {must} ({how})" for what, got, must, how in checks if got != must]
 
 
-def _has_subjects(found: StreamConfig, wanted: StreamConfig) -> bool:
+def _has_subjects(found: StreamConfig, source: str) -> bool:
     """True also with the subjects of rows for one consumer, which the first snapshot for one adds."""
-    source = (wanted.subjects or [""])[0].split(".")[1]
-    return set(found.subjects or ()) in ({*(wanted.subjects or ())}, {*subjects.stream_subjects(source)})
+    return set(found.subjects or ()) in ({subjects.all_subjects(source)}, {*subjects.stream_subjects(source)})
 
 
 def _unlimited(value: int | None) -> int:

@@ -23,7 +23,7 @@ from binlogsync.consume.progress import (
 )
 from binlogsync.errors import ConfigError, ConsumeError, PositionError
 from binlogsync.mirror.target import Mirror
-from binlogsync.position import BinlogPosition, Checkpoint
+from binlogsync.position import Checkpoint
 from binlogsync.position_order import PositionOrder, compare
 from binlogsync.replay.from_stream import StreamRangeReader
 from binlogsync.replay.sources import ChangeSources
@@ -218,7 +218,7 @@ def _check_mirror(state: MirrorState, sources: ChangeSources, move: RewindReques
 
 def _expect_repeats(state: MirrorState, before: ConsumerProgress) -> MirrorState:
     """The state of a mirror with a `key` that gets changes up to this progress again: they are no violations of it."""
-    until = Checkpoint(BinlogPosition(before.file, before.pos), before.server_uuid, None, 0, 0)
+    until = Checkpoint(before.at.position, before.server_uuid)
     return replace(state, policies=replace(state.policies, repeats_until=until.to_text()))
 
 

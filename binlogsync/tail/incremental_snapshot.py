@@ -80,10 +80,6 @@ class IncrementalSnapshot:
         """True while rows are read or published."""
         return self._counts is not None
 
-    def directed(self, progress: SnapshotProgress) -> SnapshotProgress:
-        """The progress of rows, with the first tokens of their subjects if they are for one consumer alone."""
-        return progress if self._current is None else replace(progress, subject=self._current.request.subject)
-
     def wait_s(self, now_s: float) -> float:
         """Seconds until rows may be due although nothing happens."""
         if self._chunks is None:
@@ -231,6 +227,11 @@ class IncrementalSnapshot:
 
     def take_rows(self, reached: Checkpoint, now_s: float) -> PublishedRows | None:
         """The rows that are due; None if all of them were overtaken, or an earlier change has discarded them."""
+        rows = self._take(reached, now_s)
+        subject = None if self._current is None else self._current.request.subject
+        return rows if rows is None else replace(rows, progress=replace(rows.progress, subject=subject))
+
+    def _take(self, reached: Checkpoint, now_s: float) -> PublishedRows | None:
         state, counts = self._state, self._counts
         assert state is not None
         assert counts is not None

@@ -348,7 +348,7 @@ class Session:
         rows = snapshot.take_rows(reached, time.monotonic())
         if rows is not None:
             self._confirm_log()
-            self._put(pending.cut_rows(rows.batch, snapshot.directed(rows.progress), self._now_s()), pending, fanout)
+            self._put(pending.cut_rows(rows.batch, rows.progress, self._now_s()), pending, fanout)
         return True
 
     def _finish(self, pending: Accumulator, fanout: Fanout) -> None:

@@ -255,21 +255,22 @@ class SnapshotWatch:
     def _direct_rows(self, current: CurrentSnapshot | None) -> None:
         """Make the consumer of the request read its rows, before the tail knows the request."""
         request = None if current is None else current.request
-        wanted = (None, ()) if request is None or request.subject is None else (request.subject, request.tables)
+        directed = None if request is None or request.subject is None else request
+        wanted = (None, ()) if directed is None else (directed.subject, directed.tables)
         is_ending = request is None and self.next_ordinal is None  # the tail may still publish rows
         if wanted == self._directed or is_ending:
             return
         try:
             self._sink.direct_rows(self._source, *wanted)
         except SinkError as error:
-            if request is not None and request.subject is not None:
-                self._note(request.id, str(error))
+            if directed is not None:
+                self._note(directed.id, str(error))
                 raise  # the tail must not publish these rows
             log.warning("%s: rows of a snapshot are still directed to a consumer: %s", self._source, error)
             return
         self._directed = wanted
-        if request is not None and request.subject is not None:
-            self._note(request.id, "")
+        if directed is not None:
+            self._note(directed.id, "")
 
     def _note(self, id: str, error: str) -> None:
         """Store what a request waits for, which is tried again; "" for nothing."""

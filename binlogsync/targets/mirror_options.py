@@ -170,6 +170,11 @@ class MirrorPolicies:
         return None if self.contract is None else TableSchema.from_json(self.contract)
 
     @property
+    def checks_key(self) -> bool:
+        """Whether each change must give its row a key that no other row has; not while changes may be repeated."""
+        return bool(self.key) and self.repeats_until is None
+
+    @property
     def repeated(self) -> Checkpoint | None:
         """`repeats_until` as a checkpoint."""
         return None if self.repeats_until is None else Checkpoint.from_text(self.repeats_until)
@@ -208,11 +213,13 @@ def describe_taken_name(table: str, name: str) -> str:
     return f"{table} already has a column {name}; {advice}"
 
 
-@lru_cache(maxsize=1000)
 def with_key(schema: TableSchema, key: tuple[str, ...]) -> TableSchema:
     """The schema with these columns as its primary key; unchanged for (). Raises ConsumeError; names ignore case."""
-    if not key:
-        return schema
+    return _with_key(schema, key) if key else schema  # for a batch of most mirrors, without a hash of the schema
+
+
+@lru_cache(maxsize=1000)
+def _with_key(schema: TableSchema, key: tuple[str, ...]) -> TableSchema:
     columns = {column.name.lower(): column for column in schema.columns}
     if missing := [name for name in key if name.lower() not in columns]:
         raise ConsumeError(describe_missing_key(schema.name, missing, [column.name for column in schema.columns]))

@@ -99,11 +99,12 @@ class MirrorTransaction(Protocol):
         """True when the table has a row for which one of the conditions of the converter is true; any row for none."""
 
     @abstractmethod
-    def apply_rows(self, state: MirrorState, batches: Sequence[ChangeBatch], *, checks_key: bool = False) -> None:
+    def apply_rows(self, state: MirrorState, batches: Sequence[ChangeBatch]) -> None:
         """Apply the changes, all of the schema of the table, in order: the result is the same as one at a time.
 
-        With `checks_key`, raises ConsumeError if the primary key of the schema, which the server need not enforce then,
-        has a NULL or an invalid date, or if a change gives it to a row while another row has it.
+        If the policies of the state check the key (`checks_key`), raises ConsumeError if the primary key of the schema,
+        which the server need not enforce then, has a NULL or an invalid date, or if a change gives it to a row while
+        another row has it.
         """
 
     @abstractmethod

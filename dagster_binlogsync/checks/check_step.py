@@ -76,12 +76,12 @@ def _build_step(
                 result = evaluate(context, resources, table) if busy is None else _not_checked(busy)
             except TargetBusyError as error:
                 busy = error
-                yield _not_checked(busy)._replace(asset_key=key.asset_key, check_name=name)
+                result = _not_checked(busy)
             except BinlogSyncError as error:
                 context.log.error(f"{table.name}: {error}")
                 errors[table.name] = error
-            else:
-                yield result._replace(asset_key=key.asset_key, check_name=name)
+                continue
+            yield result._replace(asset_key=key.asset_key, check_name=name)
         if errors:
             raise _build_check_failure(errors)
 

@@ -324,12 +324,10 @@ class ConsumerRun:
     def _metadata(
         self, table: TableState, total: ConsumerTotals, *, can_read: bool = True
     ) -> Mapping[str, dg.MetadataValue]:
-        if not can_read:
-            return {**build_metadata(total, table.consumer.progress_key, None, None), **table.load.metadata()}
-        shows = table.consumer.shows
+        warehouse, shows = self.resources.warehouse if can_read else None, table.consumer.shows
         shown = TablePreview(shows, self.config.preview_rows) if shows else None
-        done = build_metadata(total, table.consumer.progress_key, shown, self.resources.warehouse)
-        columns = column_metadata(self.resources.warehouse, table.consumer) if table.target.repairs_gaps else {}
+        done = build_metadata(total, table.consumer.progress_key, shown, warehouse)
+        columns = column_metadata(warehouse, table.consumer) if warehouse and table.target.repairs_gaps else {}
         return {**done, **columns, **table.load.metadata()}
 
 

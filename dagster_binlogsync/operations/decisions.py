@@ -7,6 +7,7 @@ the failed run.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import dagster as dg
@@ -82,11 +83,11 @@ def build_skip_job(source: str, tables: Sequence[TableAsset], keys: ResourceKeys
         context.log.info(f"{table.name}: skipped change {skipped.change_id} ({skipped.position}): {skipped.reason}")
 
     return _build_decision_job(
-        (f"skip_change_{safe_part(source)}", f"skip_one_change_{safe_part(source)}"),
+        _names(source, "skip_change", "skip_one_change"),
         SkipConfig,
         skip,
         keys.require(("jetstream", "warehouse", "audit")),
-        lambda config: find_handler(tables, config),
+        partial(find_handler, tables),
         "Skips the change that blocks a table, and records the reason.",
     )
 
@@ -101,11 +102,11 @@ def build_acknowledge_job(source: str, tables: Sequence[TableAsset], keys: Resou
         report_check(context.instance, no_gap(table.key, open_gaps(store, key)))
 
     return _build_decision_job(
-        (f"acknowledge_gap_{safe_part(source)}", f"acknowledge_gaps_{safe_part(source)}"),
+        _names(source, "acknowledge_gap", "acknowledge_gaps"),
         AcknowledgeConfig,
         acknowledge,
         keys.require(("warehouse",)),
-        lambda config: find_table(tables, config),
+        partial(find_table, tables),
         "Acknowledges that a handler missed changes, records the reason, and closes the gap.",
     )
 
@@ -120,13 +121,18 @@ def build_accept_job(source: str, tables: Sequence[TableAsset], keys: ResourceKe
         context.log_event(dg.AssetObservation(table.key, metadata=shown))
 
     return _build_decision_job(
-        (f"accept_columns_{safe_part(source)}", f"accept_new_columns_{safe_part(source)}"),
+        _names(source, "accept_columns", "accept_new_columns"),
         AcceptConfig,
         accept,
         keys.require(("warehouse",)),
-        lambda config: find_table(tables, config),
+        partial(find_table, tables),
         "Accepts the new columns of a mirror with schema_contract freeze, which its error shows.",
     )
+
+
+def _names(source: str, job: str, op: str) -> tuple[str, str]:
+    """The names of a job and of its op."""
+    return f"{job}_{safe_part(source)}", f"{op}_{safe_part(source)}"
 
 
 def _build_decision_job(

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from binlogsync.escaping import markdown
+from dagster_binlogsync.consume.checks import build_evaluation
 from dagster_binlogsync.keys import binlog_key, safe_part
 from dagster_binlogsync.mirror_patterns import LoadedTables, MirrorPattern, StoredLists, compare_tables
 from dagster_binlogsync.table_asset import TableAsset
@@ -39,14 +40,7 @@ def build_tables_sensor(
         if context.cursor == text:
             return dg.SkipReason(text)
         result = tables_loaded(source, found, text)
-        evaluation = dg.AssetCheckEvaluation(
-            asset_key=binlog_key(source),
-            check_name=CHECK,
-            passed=bool(result.passed),
-            severity=result.severity,
-            description=result.description,
-            metadata=result.metadata or {},
-        )
+        evaluation = build_evaluation(result._replace(asset_key=binlog_key(source), check_name=CHECK))
         observation = dg.AssetObservation(binlog_key(source), metadata=dict(result.metadata or {}))
         return dg.SensorResult(skip_reason=text, asset_events=[evaluation, observation], cursor=text)
 

@@ -28,6 +28,14 @@ def tailed(nats_server: NATSServer, tmp_path_factory: pytest.TempPathFactory) ->
             yield workload
 
 
+@pytest.fixture(scope="module")
+def server_without_gtids() -> Iterator[servers.MySQLServer]:
+    """Its transactions are visible some milliseconds after they are logged."""
+    options = {"gtid_mode": "OFF", "enforce_gtid_consistency": "OFF", "sync_binlog": "0"}
+    with servers.mysql(options={**options, "binlog_group_commit_sync_delay": "3000"}) as server:
+        yield server
+
+
 @pytest.fixture
 def position_store(tmp_path: Path) -> Iterator[SQLitePositionStore]:
     """The file positions.db."""

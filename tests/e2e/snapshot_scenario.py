@@ -103,6 +103,12 @@ class Snapshots:
             raise tail.error
         return self.status(id)
 
+    def complete(self, tail: TailThread, **options: Any) -> SnapshotStatus:
+        """Request a snapshot of all tables, and wait until it is done."""
+        status = self.wait(self.request(**options), tail)
+        assert status.state == "done", status
+        return status
+
     def published(self) -> list[dict[str, Any]]:
         """The rows of snapshots in the stream."""
         found = [each for each in envelopes(self.url, self.config.source) if each["op"] == "r"]

@@ -60,10 +60,8 @@ def simulate(
         with SnapshotWriters(database, seed, xa=xa).running() as writers:
             wait_until(lambda: writers.transactions > 10, 60, "writers")
             for _ in range(rounds):
-                status = scenario.wait(scenario.request(), tail)
-                assert status.state == "done", status
-        status = scenario.wait(scenario.request(), tail)
-        assert status.state == "done", status
+                scenario.complete(tail)
+        status = scenario.complete(tail)
         scenario.catch_up(tail)
     faults = scenario.check()
     assert sum(faults.published.values()) >= status.rows
@@ -130,8 +128,7 @@ def test_statements_beside_writers(flush: str, mysql: FreshDatabase, nats_server
     with scenario.tail(flush=flush) as tail:
         with SnapshotWriters(mysql, 8, xa=False).running(), altering(mysql, 8):
             for _ in range(3):
-                status = scenario.wait(scenario.request(rows_per_s=400), tail)
-                assert status.state == "done", status
+                scenario.complete(tail, rows_per_s=400)
         scenario.catch_up(tail)
     faults = scenario.check()
     assert not faults.sentences, faults
@@ -141,13 +138,6 @@ def test_statements_beside_writers(flush: str, mysql: FreshDatabase, nats_server
 def test_mariadb(seed: int, flush: str, mariadb: FreshDatabase, nats_server: NATSServer) -> None:
     faults = simulate(mariadb, nats_server.url, seed, flush=flush)
     assert not faults.sentences, faults
-
-
-@pytest.fixture(scope="module")
-def server_without_gtids() -> Iterator[servers.MySQLServer]:
-    options = {"gtid_mode": "OFF", "enforce_gtid_consistency": "OFF", "sync_binlog": "0"}
-    with servers.mysql(options={**options, "binlog_group_commit_sync_delay": "3000"}) as server:
-        yield server
 
 
 @pytest.mark.slow

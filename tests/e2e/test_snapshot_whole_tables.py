@@ -46,6 +46,20 @@ def scenario_of(database: FreshDatabase, url: str) -> Snapshots:
     return Snapshots(database, url, [NUMBERS])
 
 
+def crash_among_rows(monkeypatch: pytest.MonkeyPatch, before: Callable[[], object] = lambda: None) -> None:
+    """Let the connection to MySQL be lost at the fourth slice of the rows; `before` is called then."""
+    take, calls = WholeTable.take, list[WholeTable]()
+
+    def crash(table: WholeTable, *arguments: int) -> ChangeBatch:
+        calls.append(table)
+        if len(calls) == 4:
+            before()
+            raise SourceError("the connection was lost")
+        return take(table, *arguments)
+
+    monkeypatch.setattr(WholeTable, "take", crash)
+
+
 def check(scenario: Snapshots) -> StreamFaults:
     return check_heap(scenario.config, scenario.url, scenario.database.name, scenario.database.execute)
 
@@ -57,10 +71,8 @@ def simulate(database: FreshDatabase, url: str, seed: int, *, rounds: int = 3, *
         with SnapshotWriters(database, seed, operations=HEAP_OPERATIONS).running() as writers:
             wait_until(lambda: writers.transactions > 10, 60, "writers")
             for _ in range(rounds):
-                status = scenario.wait(scenario.request(), tail)
-                assert status.state == "done", status
-        status = scenario.wait(scenario.request(), tail)
-        assert status.state == "done", status
+                scenario.complete(tail)
+        status = scenario.complete(tail)
         scenario.catch_up(tail)
     [[rows]] = database.execute(f"SELECT COUNT(*) FROM {HEAP}")
     assert status.tables[0].rows == rows
@@ -83,13 +95,6 @@ def test_the_stream_equals_the_table_after_the_last_row(
 def test_mariadb(flush: str, mariadb: FreshDatabase, nats_server: NATSServer) -> None:
     faults = simulate(mariadb, nats_server.url, 3, flush=flush)
     assert not faults.sentences, faults
-
-
-@pytest.fixture(scope="module")
-def server_without_gtids() -> Iterator[servers.MySQLServer]:
-    options = {"gtid_mode": "OFF", "enforce_gtid_consistency": "OFF", "sync_binlog": "0"}
-    with servers.mysql(options={**options, "binlog_group_commit_sync_delay": "3000"}) as server:
-        yield server
 
 
 @pytest.mark.slow
@@ -115,8 +120,7 @@ def test_statements_beside_writers(flush: str, mysql: FreshDatabase, nats_server
     with scenario.tail(flush=flush) as tail:
         with SnapshotWriters(mysql, 8, operations=HEAP_OPERATIONS).running(), altering(mysql, 8, statements):
             for _ in range(5):
-                status = scenario.wait(scenario.request(), tail)
-                assert status.state == "done", status
+                scenario.complete(tail)
         scenario.catch_up(tail)
     faults = check(scenario)
     assert not faults.sentences, faults
@@ -154,15 +158,8 @@ def test_stages_of_the_rows(mysql: FreshDatabase, nats_server: NATSServer) -> No
 def test_a_crash_among_the_rows_publishes_all_again(
     mysql: FreshDatabase, nats_server: NATSServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scenario, take, calls = scenario_of(mysql, nats_server.url), WholeTable.take, []
-
-    def crash(table: WholeTable, *arguments: int) -> ChangeBatch:
-        calls.append(table)
-        if len(calls) == 4:
-            raise SourceError("the connection was lost")
-        return take(table, *arguments)
-
-    monkeypatch.setattr(WholeTable, "take", crash)
+    scenario = scenario_of(mysql, nats_server.url)
+    crash_among_rows(monkeypatch)
     with scenario.tail() as tail:
         with SnapshotWriters(mysql, 5, operations=HEAP_OPERATIONS).running():
             status = scenario.wait(scenario.request(HEAP), tail)
@@ -204,17 +201,9 @@ def test_a_table_that_was_reset_is_published_to_its_end(
 def test_a_table_that_was_reset_is_published_to_its_end_after_a_crash(
     state: str, mysql: FreshDatabase, nats_server: NATSServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scenario, take, calls = scenario_of(mysql, nats_server.url), WholeTable.take, []
+    scenario = scenario_of(mysql, nats_server.url)
     id = ""
-
-    def crash(table: WholeTable, *arguments: int) -> ChangeBatch:
-        calls.append(table)
-        if len(calls) == 4:
-            scenario.set_state(id, state)
-            raise SourceError("the connection was lost")
-        return take(table, *arguments)
-
-    monkeypatch.setattr(WholeTable, "take", crash)
+    crash_among_rows(monkeypatch, lambda: scenario.set_state(id, state))
     with scenario.tail() as tail:
         id = scenario.request()
         source = scenario.config.source
@@ -234,21 +223,14 @@ def test_a_table_that_was_reset_is_published_to_its_end_after_a_crash(
 def test_a_table_that_was_reset_for_one_consumer_is_published_to_its_end_for_it(
     mysql: FreshDatabase, nats_server: NATSServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scenario, take, calls = scenario_of(mysql, nats_server.url), WholeTable.take, []
+    scenario = scenario_of(mysql, nats_server.url)
     source, table, id = scenario.config.source, (mysql.name, HEAP), ""
-
-    def crash(table: WholeTable, *arguments: int) -> ChangeBatch:
-        calls.append(table)
-        if len(calls) == 4:
-            scenario.set_state(id, "cancelled")
-            raise SourceError("the connection was lost")
-        return take(table, *arguments)
 
     def for_one() -> list[tuple[str, str]]:
         envelopes_of_one = envelopes(nats_server.url, source, "one")
         return [(each["op"], each["source"]["snapshot"]) for each in envelopes_of_one]
 
-    monkeypatch.setattr(WholeTable, "take", crash)
+    crash_among_rows(monkeypatch, lambda: scenario.set_state(id, "cancelled"))
     with scenario.tail() as tail:
         mysql.execute(f"INSERT INTO {HEAP} VALUES (1, 'new')")
         scenario.catch_up(tail)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from binlogsync.cli.arguments.command import Command, add_table, common, count
+from binlogsync.cli.arguments.command import Command, add_client, add_table, common, count
 
 _POSITIONS = (
     "A POSITION is a bookmark (its key or name), oldest, head, a time such as 2026-01-31T12:00:00Z, a GTID set, "
@@ -62,15 +62,7 @@ def _add_replay(parser: argparse.ArgumentParser) -> None:
 def _add_rewind(parser: argparse.ArgumentParser) -> None:
     add_table(parser)
     parser.add_argument("--to", required=True, metavar="POSITION", help="the new position")
-    parser.add_argument(
-        "--client", default="dagster", metavar="NAME", help="client id of the consumer; default: dagster"
-    )
-    parser.add_argument(
-        "--progress",
-        type=Path,
-        metavar="FILE",
-        help="the DuckDB file with its progress; default: the warehouse for the client dagster, NATS for others",
-    )
+    add_client(parser, "client id of the consumer; default: dagster")
     parser.add_argument(
         "--reason", default="", metavar="TEXT", help="recorded; required to move forward without --rebuild"
     )

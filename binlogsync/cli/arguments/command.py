@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -50,6 +51,17 @@ def common() -> argparse.ArgumentParser:
 def add_table(parser: argparse.ArgumentParser) -> None:
     """The table that a command is about."""
     parser.add_argument("table", metavar="DB.TABLE", help="for example shop.orders")
+
+
+def add_client(parser: argparse.ArgumentParser, meaning: str) -> None:
+    """The consumer's client id, and where its progress is stored."""
+    parser.add_argument("--client", default="dagster", metavar="NAME", help=meaning)
+    parser.add_argument(
+        "--progress",
+        type=Path,
+        metavar="FILE",
+        help="the DuckDB file with its progress; default: the warehouse for the client dagster, NATS for others",
+    )
 
 
 def count(text: str) -> int:

@@ -1,11 +1,11 @@
-"""The arguments of `binlogsync mirror`, `models`, `skip` and `gaps`."""
+"""The arguments of `binlogsync mirror`, `models`, `skip`, `accept`, `gaps`, `remove` and `tables`."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from binlogsync.cli.arguments.command import Command, add_table
+from binlogsync.cli.arguments.command import Command, add_client, add_table
 from binlogsync.errors import ConfigError
 from binlogsync.filters import TableFilter
 
@@ -106,13 +106,13 @@ def _add_skip(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("change_id", metavar="CHANGE", help="id of the change, from the handler's error")
     parser.add_argument("--reason", required=True, help="why the change is skipped; recorded")
     parser.add_argument("--by", metavar="NAME", help="who decides this; default: this account")
-    _add_client(parser, "client id of the consumer; default: dagster")
+    add_client(parser, "client id of the consumer; default: dagster")
 
 
 def _add_accept(parser: argparse.ArgumentParser) -> None:
     add_table(parser)
     parser.add_argument("columns_id", metavar="ID", help="id of the new columns, from the error of the mirror")
-    _add_client(parser, "client id of the mirror; default: dagster")
+    add_client(parser, "client id of the mirror; default: dagster")
 
 
 def _add_gaps(parser: argparse.ArgumentParser) -> None:
@@ -121,18 +121,7 @@ def _add_gaps(parser: argparse.ArgumentParser) -> None:
         "--acknowledge", metavar="REASON", help="accept the open gaps of a handler for this reason, which is recorded"
     )
     parser.add_argument("--by", metavar="NAME", help="who accepts them; default: this account")
-    _add_client(parser, "client id of the consumer; default: dagster")
-
-
-def _add_client(parser: argparse.ArgumentParser, meaning: str) -> None:
-    """The consumer's client id, and where its progress is stored."""
-    parser.add_argument("--client", default="dagster", metavar="NAME", help=meaning)
-    parser.add_argument(
-        "--progress",
-        type=Path,
-        metavar="FILE",
-        help="the DuckDB file with its progress; default: the warehouse for the client dagster, NATS for others",
-    )
+    add_client(parser, "client id of the consumer; default: dagster")
 
 
 def _add_remove(parser: argparse.ArgumentParser) -> None:
@@ -142,7 +131,7 @@ def _add_remove(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--drop", action="store_true", help="also delete progress, and tables of mirrors; otherwise both are kept"
     )
-    _add_client(parser, "client id of the consumer; default: dagster")
+    add_client(parser, "client id of the consumer; default: dagster")
 
 
 def _add_tables(parser: argparse.ArgumentParser) -> None:

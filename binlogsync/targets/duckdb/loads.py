@@ -24,7 +24,7 @@ from binlogsync.targets.duckdb.mirror_tables import (
     declare_deleted_at,
     declare_metadata,
     drop_table,
-    free_place,
+    free_location,
 )
 from binlogsync.targets.duckdb.names import fold_sql, has_relation
 from binlogsync.targets.duckdb.row_images import insert_table, row_images
@@ -37,9 +37,9 @@ from binlogsync.targets.load_state import LoadState
 from binlogsync.targets.mirror_state import MirrorState
 
 _LOADS = f"{META_SCHEMA}.loads"
-_PLACE = ", ".join(("duck_schema", "duck_table", "spare_table"))
+_PLACE = "duck_schema, duck_table, spare_table"
 _FIELDS = "start, start_sequence, server_uuid, schema_json, left_out, key, last_key, row_count, high, applied, stream"
-_ADDED = ("stream", "duck_schema", "duck_table", "spare_table")
+_ADDED = ("stream", *_PLACE.split(", "))
 """Columns that files of older versions do not have: the stream, the mirror's table, and the spare one beside it."""
 _PURPOSE = "reading"
 
@@ -188,7 +188,7 @@ def replace_table(
         column_list(schema, state.deleted_at)  # raises ConsumeError for a name in use
         connection.execute(f"ALTER TABLE {spare} ADD COLUMN {declare_deleted_at(state.deleted_at)}")
     copy_deleted_rows(connection, state, (spare, schema), gone_us)
-    state = free_place(connection, drop_table(connection, state))
+    state = free_location(connection, drop_table(connection, state))
     connection.execute(f"ALTER TABLE {spare} RENAME TO {quote(state.location[2])}")
     _forget_load(connection, state)
     return store_state(connection, replace(state, schema=schema))
@@ -215,7 +215,7 @@ def _ensure_loads(connection: duckdb.DuckDBPyConnection) -> None:
         f"CREATE TABLE IF NOT EXISTS {_LOADS} (database VARCHAR, table_name VARCHAR, start VARCHAR, "
         "start_sequence BIGINT, server_uuid VARCHAR, schema_json VARCHAR, left_out VARCHAR[], key VARCHAR[], "
         "last_key VARCHAR[], row_count BIGINT, high VARCHAR, applied BIGINT, owner VARCHAR, "
-        f"changed_at TIMESTAMPTZ, {', '.join(f'{name} VARCHAR' for name in _ADDED)})"
+        "changed_at TIMESTAMPTZ)"
     )
     for name in _ADDED:
         connection.execute(f"ALTER TABLE {_LOADS} ADD COLUMN IF NOT EXISTS {name} VARCHAR")

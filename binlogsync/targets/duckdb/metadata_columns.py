@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -18,7 +17,6 @@ from binlogsync.targets.duckdb.row_images import RowImages
 METADATA_TYPES = {"_op": "VARCHAR", "_commit_ts": "TIMESTAMP WITH TIME ZONE", "_gtid": "VARCHAR"}
 """The DuckDB type of each of METADATA_COLUMNS."""
 METADATA_ARROW_TYPES = {"_op": pa.string(), "_commit_ts": TIME_TYPE, "_gtid": pa.string()}
-_READ = ord("r")
 
 
 def metadata_arrays(part: RowImages, names: Sequence[str], image: str) -> list[pa.Array]:
@@ -26,13 +24,15 @@ def metadata_arrays(part: RowImages, names: Sequence[str], image: str) -> list[p
     found: list[pa.Array] = []
     for name in names:
         if name == "_op":
-            found.append(_decode(part.batch.data.column("op")) if image == "after" else _repeat("d", len(part.ops)))
+            is_deleted = image != "after"
+            count, ops = len(part.ops), part.batch.data.column("op")
+            found.append(pa.repeat(pa.scalar("d"), count) if is_deleted else ops.cast(pa.string()))
         elif name == "_commit_ts":
             found.append(part.batch.data.column("ts_us").cast(TIME_TYPE))
         else:
             # The GTID of a row that a snapshot has published names the snapshot.
-            is_read = pa.array(np.asarray(part.ops) == _READ)
-            found.append(pc.if_else(is_read, pa.scalar(None, pa.string()), _decode(part.batch.data.column("gtid"))))
+            gtids = part.batch.data.column("gtid").cast(pa.string())
+            found.append(pc.if_else(pa.array(part.mask("r")), pa.scalar(None, pa.string()), gtids))
     return found
 
 
@@ -45,11 +45,3 @@ def constant_metadata(names: Sequence[str], op: str, at_us: int) -> list[str]:
     """The values of these columns as SQL, for rows that no row change has changed; microseconds since 1970 UTC."""
     values = {"_op": f"'{op}'", "_commit_ts": f"make_timestamptz({at_us})", "_gtid": "NULL"}
     return [values[name] for name in names]
-
-
-def _decode(array: pa.Array) -> pa.Array:
-    return array.cast(pa.string())
-
-
-def _repeat(text: str, count: int) -> pa.Array:
-    return pa.repeat(pa.scalar(text), count)

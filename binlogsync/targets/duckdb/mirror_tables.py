@@ -12,10 +12,10 @@ from binlogsync.errors import ConsumeError
 from binlogsync.schema import TableSchema
 from binlogsync.targets.duckdb.column_types import duck_type
 from binlogsync.targets.duckdb.file import first_row, quote
-from binlogsync.targets.duckdb.metadata_columns import METADATA_TYPES
+from binlogsync.targets.duckdb.metadata_columns import METADATA_TYPES, constant_metadata
 from binlogsync.targets.duckdb.names import MIRRORS, RESERVED_SCHEMAS, fold_name, free_name, has_relation, is_taken
 from binlogsync.targets.duckdb.soft_deletes import mark_deleted
-from binlogsync.targets.duckdb.state import ensure_meta, load_state, store_state
+from binlogsync.targets.duckdb.state import load_state, store_state
 from binlogsync.targets.mirror_options import describe_taken_name
 from binlogsync.targets.mirror_state import MirrorState
 
@@ -24,7 +24,7 @@ _ROWS = 20_000
 
 def create_table(connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema) -> MirrorState:
     """Create an empty table; one that was kept after a DROP is archived. Raises ConsumeError if the name is in use."""
-    state = free_place(connection, state)
+    state = free_location(connection, state)
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(*state.location[:2])}")
     connection.execute(
         f"CREATE TABLE {state.target} ({column_list(schema, state.deleted_at, state.policies.metadata)})"
@@ -32,7 +32,7 @@ def create_table(connection: duckdb.DuckDBPyConnection, state: MirrorState, sche
     return store_state(connection, replace(state, schema=schema))
 
 
-def free_place(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> MirrorState:
+def free_location(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> MirrorState:
     """Archive the table that was kept after a DROP, if there is one; returns the state, which is not stored.
 
     Raises ConsumeError if the file has a table of the mirror's name that is not a mirror.
@@ -176,14 +176,12 @@ def _archive_table(connection: duckdb.DuckDBPyConnection, state: MirrorState, go
     connection.execute(f"ALTER TABLE {state.target} RENAME TO {quote(name)}")
 
 
-def drop_mirror(connection: duckdb.DuckDBPyConnection, database: str, table: str) -> None:
+def drop_mirror(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> None:
     """Drop the table, also one that was kept after a DROP, and its state."""
-    ensure_meta(connection)
-    state = load_state(connection, database, table)
     if state.policies.kept_us is not None:
         connection.execute(f"DROP TABLE IF EXISTS {state.target}")
     drop_table(connection, state)
-    connection.execute(f"DELETE FROM {MIRRORS} WHERE database = ? AND table_name = ?", [database, table])
+    connection.execute(f"DELETE FROM {MIRRORS} WHERE database = ? AND table_name = ?", [state.database, state.table])
 
 
 def rewrite_table(
@@ -202,6 +200,15 @@ def rewrite_table(
     connection.execute(f"DROP TABLE {state.target}")
     connection.execute(f"ALTER TABLE {spare} RENAME TO {quote(state.location[2])}")
     return store_state(connection, replace(state, schema=schema, is_rewritten=True))
+
+
+def insert_read(
+    connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema, source: str, at_us: int
+) -> None:
+    """Insert rows that were read from the server at that time; `source` is what follows FROM, in SQL."""
+    metadata, columns = state.policies.metadata, [quote(column.name) for column in schema.columns]
+    names, values = [*columns, *map(quote, metadata)], [*columns, *constant_metadata(metadata, "r", at_us)]
+    connection.execute(f"INSERT INTO {state.target} ({', '.join(names)}) SELECT {', '.join(values)} FROM {source}")
 
 
 def has_row(connection: duckdb.DuckDBPyConnection, state: MirrorState, *conditions: str) -> bool:

@@ -15,8 +15,7 @@ from binlogsync.change import ChangeBatch
 from binlogsync.schema import TableSchema
 from binlogsync.targets.duckdb.file import first_row, quote
 from binlogsync.targets.duckdb.history import history_column, replace_versions
-from binlogsync.targets.duckdb.metadata_columns import constant_metadata
-from binlogsync.targets.duckdb.mirror_tables import column_list
+from binlogsync.targets.duckdb.mirror_tables import column_list, insert_read
 from binlogsync.targets.duckdb.row_images import insert_rows, row_images, sign_columns
 from binlogsync.targets.duckdb.unique_keys import check_changes
 from binlogsync.targets.mirror_state import ChangePosition, MirrorState
@@ -54,10 +53,7 @@ def apply_published(
     if key:
         same = " AND ".join(f"t.{name} = n.{name}" for name in map(quote, schema.primary_key))
         connection.execute(f"DELETE FROM {state.target} AS t USING {_NEW} AS n WHERE {same}")
-    metadata = state.policies.metadata
-    columns = [quote(column.name) for column in schema.columns]
-    names, values = [*columns, *map(quote, metadata)], [*columns, *constant_metadata(metadata, "r", at.ts_us)]
-    connection.execute(f"INSERT INTO {state.target} ({', '.join(names)}) SELECT {', '.join(values)} FROM {_NEW}")
+    insert_read(connection, state, schema, _NEW, at.ts_us)
     if not has_history:
         return state
     return replace_versions(connection, state, at, _has_new_key(schema) if key else "false", _NEW)

@@ -31,8 +31,7 @@ from binlogsync.targets.duckdb.fingerprints import (
     insert_request,
 )
 from binlogsync.targets.duckdb.history import history_column, replace_versions
-from binlogsync.targets.duckdb.metadata_columns import constant_metadata
-from binlogsync.targets.duckdb.mirror_tables import column_list
+from binlogsync.targets.duckdb.mirror_tables import column_list, insert_read
 from binlogsync.targets.duckdb.names import has_relation
 from binlogsync.targets.duckdb.progress import KEY_CONDITION, key_values
 from binlogsync.targets.duckdb.row_images import VIEW, insert_rows, rows_as_view
@@ -106,7 +105,6 @@ def apply_repair(connection: duckdb.DuckDBPyConnection, state: MirrorState, requ
     counts = _compare(connection, state, schema, (rows, _keys_table(request.id)))
     gone_us = request.at.ts_us
     found = f"{rows} WHERE {_has_key(schema, names, f'{_CHANGED} WHERE is_there')}"
-    columns = [quote(column.name) for column in schema.columns]
     if state.deleted_at is not None:
         connection.execute(
             f"UPDATE {state.target} SET {deletion_sql(state, gone_us)} "
@@ -114,9 +112,7 @@ def apply_repair(connection: duckdb.DuckDBPyConnection, state: MirrorState, requ
         )
     replaced = _CHANGED if state.deleted_at is None else f"{_CHANGED} WHERE is_there"
     connection.execute(f"DELETE FROM {state.target} WHERE {_has_key(schema, names, replaced)}")
-    metadata = state.policies.metadata
-    into, values = [*columns, *map(quote, metadata)], [*columns, *constant_metadata(metadata, "r", gone_us)]
-    connection.execute(f"INSERT INTO {state.target} ({', '.join(into)}) SELECT {', '.join(values)} FROM {found}")
+    insert_read(connection, state, schema, found, gone_us)
     if state.history_table is not None:
         at = ChangePosition(gone_us, request.at.position.file, request.at.position.pos)
         replace_versions(connection, state, at, _has_key(schema, names, _CHANGED, is_history=True), found)

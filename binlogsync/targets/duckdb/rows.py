@@ -43,12 +43,10 @@ _GONE, _LAST = "gone", "last"
 _ASIDE = spare_name("column", ROW_ID)
 
 
-def apply_rows(
-    connection: duckdb.DuckDBPyConnection, state: MirrorState, batches: Sequence[ChangeBatch], *, checks_key: bool
-) -> None:
+def apply_rows(connection: duckdb.DuckDBPyConnection, state: MirrorState, batches: Sequence[ChangeBatch]) -> None:
     """Apply the changes, all of one schema, to the mirror's table."""
     schema, parts = batches[0].schema, row_images(batches)
-    if checks_key:
+    if state.policies.checks_key:
         check_changes(connection, state, schema, parts)
     apply = apply_keyed if schema.primary_key else apply_keyless
     apply(connection, state, schema, parts)

@@ -139,8 +139,9 @@ class DuckTransaction(TableTransaction):
         return tables.drop_or_keep_table(self._connection, state, gone_us)
 
     def forget_mirror(self, database: str, table: str) -> None:
-        loads.drop_load(self._connection, self.load_mirror(database, table))
-        tables.drop_mirror(self._connection, database, table)
+        state = self.load_mirror(database, table)
+        loads.drop_load(self._connection, state)
+        tables.drop_mirror(self._connection, state)
 
     def delete_rows(self, state: MirrorState, gone_us: int) -> MirrorState:
         return soft_deletes.delete_rows(self._connection, state, gone_us)
@@ -148,8 +149,8 @@ class DuckTransaction(TableTransaction):
     def has_row(self, state: MirrorState, *conditions: str) -> bool:
         return tables.has_row(self._connection, state, *conditions)
 
-    def apply_rows(self, state: MirrorState, batches: Sequence[ChangeBatch], *, checks_key: bool = False) -> None:
-        rows.apply_rows(self._connection, state, batches, checks_key=checks_key)
+    def apply_rows(self, state: MirrorState, batches: Sequence[ChangeBatch]) -> None:
+        rows.apply_rows(self._connection, state, batches)
 
     def apply_published(
         self, state: MirrorState, batches: Sequence[ChangeBatch], at: ChangePosition, *, has_history: bool

@@ -98,15 +98,9 @@ def _check_published(connection: duckdb.DuckDBPyConnection, schema: TableSchema,
     """
     names, at = [column.name for column in schema.columns], positional_names(schema)
     keys = [at[names.index(name)] for name in schema.primary_key]
-    connection.execute("SET TimeZone = 'UTC'")
-    with rows_as_view(connection, stack([part.image("after", names) for part in parts], at)):
-        found = first_row(
-            connection,
-            f"SELECT {', '.join(f'{name}::VARCHAR' for name in keys)} FROM {VIEW} GROUP BY {', '.join(keys)} "
-            f"HAVING count(DISTINCT row({', '.join(at)})) > 1 LIMIT 1",
-        )
-    if found is not None:
-        raise _violation(schema, found, "is that of two rows")
+    rows = stack([part.image("after", names) for part in parts], at)
+    found = f"{VIEW} GROUP BY {', '.join(keys)} HAVING count(DISTINCT row({', '.join(at)})) > 1"
+    _refuse_found(connection, schema, rows, keys, found, "is that of two rows")
 
 
 def _check_absent(
@@ -117,16 +111,26 @@ def _check_absent(
         return
     names = [f"t.{quote(name)}" for name in schema.primary_key]
     same = " AND ".join(f"{name} = s.k{i}" for i, name in enumerate(names))
-    live = "true" if state.deleted_at is None else f"t.{quote(state.deleted_at)} IS NULL"
+    found = f"(FROM {state.target} WHERE {state.live_condition}) AS t JOIN {VIEW} AS s ON {same}"
+    what = "is that of a row that the mirror has, and of an inserted or changed row"
+    _refuse_found(connection, schema, keys, names, found, what)
+
+
+def _refuse_found(
+    connection: duckdb.DuckDBPyConnection,
+    schema: TableSchema,
+    rows: pa.Table,
+    key: Sequence[str],
+    found: str,
+    what: str,
+) -> None:
+    """Raise MirrorKeyError if `found`, what follows FROM in SQL with these rows as VIEW, has a row: one of that key."""
     connection.execute("SET TimeZone = 'UTC'")
-    with rows_as_view(connection, keys):
-        found = first_row(
-            connection,
-            f"SELECT {', '.join(f'{name}::VARCHAR' for name in names)} FROM {state.target} AS t JOIN {VIEW} AS s "
-            f"ON {same} WHERE {live} LIMIT 1",
-        )
-    if found is not None:
-        raise _violation(schema, found, "is that of a row that the mirror has, and of an inserted or changed row")
+    with rows_as_view(connection, rows):
+        texts = ", ".join(f"{name}::VARCHAR" for name in key)
+        values = first_row(connection, f"SELECT {texts} FROM {found} LIMIT 1")
+    if values is not None:
+        raise _violation(schema, values, what)
 
 
 def _check_values(key: Sequence[str], schema: TableSchema, parts: Sequence[RowImages]) -> None:
