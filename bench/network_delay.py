@@ -3,25 +3,31 @@
     python -m bench.network_delay [CHANGES]
 
 The tail reads a backlog, and stores it, acknowledged and fenced. The baseline sends the same messages, prepared, over a
-bare socket: atomic batches of 1,000, several in flight, fenced only by the sequence. Both go through a proxy that
-delays the data in both directions. They take turns.
+bare socket: atomic batches of 1,000, fenced only by the sequence, as many in flight as is best. Both go through a proxy
+that delays the data in both directions, into streams of the same configuration. They take turns.
+
+The rate is that of publishing: from the times that nats-server gave to two messages, one of the first and one of the
+last ones of the stream. So it contains neither the start of a tail (connections, checks, table schemas: each request
+takes a round trip) nor the wait for more changes before its last flush. `whole` contains these.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import sys
 import threading
-import time
 import uuid
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import datetime
 from statistics import median
 from typing import BinaryIO
 
 import nats
-from nats.js.api import StorageType, StreamConfig
+from nats.aio.client import Client
 
 from bench.delay_proxy import delayed
 from bench.publishing import prepare_messages
@@ -35,7 +41,8 @@ from binlogsync.sinks.jetstream import JetStreamOptions
 
 ROUND_TRIPS_MS = (0.0, 1.0, 5.0, 20.0)
 _REPETITIONS = 3
-_IN_FLIGHT = 8
+_IN_FLIGHT = (8, 16)
+_FIRST, _LAST = 0.02, 0.96  # of the messages, between which the rate is measured
 _BATCH = 1000
 _ACK_TIMEOUT_S = 60.0
 
@@ -53,22 +60,23 @@ def main(changes: int) -> None:
         ready = prepare_messages(config, JetStreamOptions(url=server.url), made, made)
         messages = [message for batch in ready.batches for message in batch]
         for round_trip_ms in ROUND_TRIPS_MS:
-            rates: dict[str, list[float]] = {"bare": [], "tail": []}
+            rates: dict[str, list[float]] = defaultdict(list)
             with delayed(server.port, round_trip_ms) as port:
                 for number in range(_REPETITIONS):
-                    rates["bare"].append(publish_bare(server.url, port, messages))
+                    for in_flight in _IN_FLIGHT:
+                        rates[f"bare, {in_flight}"].append(publish_bare(server.url, port, messages, in_flight))
                     source = f"delay{int(round_trip_ms)}n{number}"
-                    reading = tail_into_jetstream(
-                        config, JetStreamOptions(url=f"nats://127.0.0.1:{port}"), source, made
-                    )
-                    rates["tail"].append(reading.changes / reading.seconds)
-                    asyncio.run(_delete(server.url, subjects.stream_name(source)))
-            bare, tail = (median(rates[name]) for name in ("bare", "tail"))
-            found = f"bare {bare:8,.0f}/s, tail {tail:8,.0f}/s, ratio {tail / bare:.2f}"
-            print(f"round trip {round_trip_ms:4.0f} ms: {found}", flush=True)  # noqa: T201
+                    options = JetStreamOptions(url=f"nats://127.0.0.1:{port}")
+                    reading = tail_into_jetstream(config, options, source, made)
+                    rates["tail"].append(asyncio.run(_rate_and_delete(server.url, subjects.stream_name(source))))
+                    rates["whole"].append(reading.changes / reading.seconds)
+            found = {name: median(each) for name, each in rates.items()}
+            best = max(rate for name, rate in found.items() if name.startswith("bare"))
+            line = "  ".join(f"{name}: {rate:7,.0f}/s" for name, rate in found.items())
+            print(f"round trip {round_trip_ms:4.0f} ms  {line}  ratio {found['tail'] / best:.2f}", flush=True)  # noqa: T201
 
 
-def publish_bare(url: str, port: int, messages: Sequence[tuple[SubjectAndHeaders, bytes]]) -> float:
+def publish_bare(url: str, port: int, messages: Sequence[tuple[SubjectAndHeaders, bytes]], in_flight: int) -> float:
     """Publish to a new stream over a bare socket; returns messages per second."""
     name = f"bare-{uuid.uuid4().hex}"
     asyncio.run(_create(url, name))
@@ -79,19 +87,17 @@ def publish_bare(url: str, port: int, messages: Sequence[tuple[SubjectAndHeaders
         while lines.readline() != b"PONG\r\n":
             pass
         texts = list(_encode_batches(f"{name}.a", messages))
-        acks, begun = threading.Semaphore(_IN_FLIGHT), time.perf_counter()
+        acks = threading.Semaphore(in_flight)
         reader = threading.Thread(target=_read_acks, args=(lines, acks), daemon=True)
         reader.start()
         for text in texts:
             _wait_for(acks)
             connection.sendall(text)
-        for _ in range(_IN_FLIGHT):
+        for _ in range(in_flight):
             _wait_for(acks)
-        seconds = time.perf_counter() - begun
         connection.shutdown(socket.SHUT_RDWR)
         reader.join()
-    asyncio.run(_delete(url, name))
-    return len(messages) / seconds
+    return asyncio.run(_rate_and_delete(url, name))
 
 
 def _encode_batches(subject: str, messages: Sequence[tuple[SubjectAndHeaders, bytes]]) -> list[bytes]:
@@ -124,16 +130,30 @@ def _wait_for(acks: threading.Semaphore) -> None:
 
 
 async def _create(url: str, name: str) -> None:
+    """A stream with the configuration of the tail's."""
     client = await nats.connect(url)
-    config = StreamConfig(name, subjects=[f"{name}.>"], storage=StorageType.FILE, allow_atomic=True, allow_direct=True)
-    await client.jetstream().add_stream(config)
+    config = JetStreamOptions().stream_spec("bare").config()
+    await client.jetstream().add_stream(config.evolve(name=name, subjects=[f"{name}.>"]))
     await client.close()
 
 
-async def _delete(url: str, name: str) -> None:
+async def _rate_and_delete(url: str, name: str) -> float:
+    """Messages per second between two messages of the stream, which is then deleted."""
     client = await nats.connect(url)
-    await client.jetstream().delete_stream(name)
+    js = client.jetstream()
+    count = (await js.stream_info(name)).state.messages
+    first, last = int(count * _FIRST) + 1, int(count * _LAST)
+    seconds = await _stored_at(client, name, last) - await _stored_at(client, name, first)
+    await js.delete_stream(name)
     await client.close()
+    return (last - first) / seconds
+
+
+async def _stored_at(client: Client, stream: str, sequence: int) -> float:
+    """The time that the server gave to a message, in seconds since 1970."""
+    request = json.dumps({"seq": sequence}).encode()
+    answer = json.loads((await client.request(f"$JS.API.STREAM.MSG.GET.{stream}", request, timeout=10)).data)
+    return datetime.fromisoformat(answer["message"]["time"]).timestamp()
 
 
 if __name__ == "__main__":
