@@ -3,6 +3,9 @@
 What the socket gave is handed over as soon as the consumer asks for it; while the consumer is busy the thread fills
 a buffer up to its size, and then one more waits: three buffers are alive at most, and kept for the next reader. Each
 leaves room in front, so that the decoder only copies the unfinished end of the previous block there.
+
+A consumer that wants each change at once reads the socket itself, while no more arrives than it can process: to wake
+another thread for every few bytes takes longer than to read them.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ Pace = Literal["at_once", "linger", "collect"]
 _LINGER_MS: dict[Pace, int] = {"at_once": 0, "linger": 1, "collect": 1000}  # for bytes that are on their way
 _LINGER_LIMIT_S = 0.02
 _MANY_BYTES = 256 * 2**10  # decoding so many costs much less than decoding each transaction of them
+_COLLECT_MS = 5.0
 _KEPT = 3
 
 SPARE: deque[npt.NDArray[np.uint8]] = deque(maxlen=_KEPT)
@@ -46,6 +50,16 @@ class DumpBlock:
         return self.end - self.start
 
 
+@dataclass(slots=True)
+class _OpenBlock:
+    """A buffer that is being filled up to `end`, since `begun` (0: it is empty); `may_read`: a read may give more."""
+
+    buffer: npt.NDArray[np.uint8]
+    end: int
+    begun: float = 0.0
+    may_read: bool = True
+
+
 class ReadAhead:
     """A context manager around an open BinlogDump: the thread runs inside the block; the end of the block ends the
     dump.
@@ -57,8 +71,13 @@ class ReadAhead:
         buffer_bytes: int = BUFFER_BYTES,
         headroom: int = HEADROOM,
         idle_s: float | None = None,
+        *,
+        reads_here: bool = False,
     ) -> None:
-        """`idle_s` seconds without any byte are an error; None means three heartbeats."""
+        """`idle_s` seconds without any byte are an error; None means three heartbeats.
+
+        With `reads_here`, `next` reads in the calling thread while few bytes arrive.
+        """
         self.ended = False
         self._dump = dump
         self._size = headroom + buffer_bytes
@@ -71,10 +90,13 @@ class ReadAhead:
         self._has_bytes = False  # in a buffer that is being filled
         self._pace: Pace = "linger"
         self._stopping = False
+        self._reads_here = reads_here
+        self._is_parked = False  # the thread waits until `next` does not read itself any more
+        self._open: _OpenBlock | None = None  # what `next` has read and not returned yet
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="binlog-read-ahead", daemon=True)
         self._wake_read, self._wake_write = -1, -1
-        self._poll = select.poll()
+        self._poll, self._wake_poll = select.poll(), select.poll()
         self._heard_at = 0.0
 
     def __enter__(self) -> ReadAhead:
@@ -83,7 +105,8 @@ class ReadAhead:
         os.set_blocking(self._wake_write, False)
         self._dump.never_wait()
         self._poll.register(self._dump.fileno(), select.POLLIN)
-        self._poll.register(self._wake_read, select.POLLIN)
+        for poll in (self._poll, self._wake_poll):
+            poll.register(self._wake_read, select.POLLIN)
         self._thread.start()
         return self
 
@@ -97,8 +120,8 @@ class ReadAhead:
         self._dump.interrupt()
         self._thread.join()
         if self._size == HEADROOM + BUFFER_BYTES:
-            SPARE.extend(self._free)
-            self._free = []
+            SPARE.extend(self._free if self._open is None else (*self._free, self._open.buffer))
+            self._free, self._open = [], None
         self._dump.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
@@ -113,14 +136,20 @@ class ReadAhead:
         deadline = time.monotonic() + timeout_s
         with self._changed:
             self._waiting, self._pace = True, "at_once" if self._hastened else pace
-            if not self._ready and self._has_bytes:
+            if not self._ready and self._has_bytes and not self._is_parked:
                 self._wake()
-            try:
-                while not self._ready and self._error is None and not self.ended:
-                    if self._woken or not self._changed.wait(max(0.0, deadline - time.monotonic())):
-                        return None
-            finally:
-                self._waiting = self._woken = self._hastened = False
+        try:
+            return self._take_ready(deadline) or (self._read_here(deadline) if self._is_parked else None)
+        finally:
+            # A wake-up that is lost here has ended this call, which is all that it was for.
+            self._waiting = self._woken = self._hastened = False
+
+    def _take_ready(self, deadline: float) -> DumpBlock | None:
+        """What the thread has read; None also if it is parked."""
+        with self._changed:
+            while not self._ready and self._error is None and not self.ended and not self._is_parked:
+                if self._woken or not self._changed.wait(max(0.0, deadline - time.monotonic())):
+                    return None
             if self._ready:
                 chunk = self._ready.popleft()
                 self._changed.notify_all()
@@ -134,6 +163,8 @@ class ReadAhead:
         with self._changed:
             self._woken = True
             self._changed.notify_all()
+            if self._waiting and self._is_parked:
+                self._wake()
 
     def wait(self, timeout_s: float) -> None:
         """Wait for `wake` or `timeout_s`, and take no bytes."""
@@ -159,11 +190,24 @@ class ReadAhead:
         try:
             while (chunk := self._fill(self._take_buffer())) is not None:
                 self._hand_over(chunk)
+                if self._reads_here and len(chunk) < _MANY_BYTES:
+                    self._park()
         except (BinlogSyncError, OSError, MemoryError) as error:
             self._finish(error)
         else:
-            closed = f"{self._dump.config.address} closed the binlog dump; reconnect"
-            self._finish(SourceError(closed) if self._dump.blocking and not self._stopping else None)
+            self._finish(self._closed_error())
+
+    def _closed_error(self) -> SourceError | None:
+        """The error after the last byte; None if that was expected."""
+        closed = f"{self._dump.config.address} closed the binlog dump; reconnect"
+        return SourceError(closed) if self._dump.blocking and not self._stopping else None
+
+    def _park(self) -> None:
+        """Wait while `next` reads."""
+        with self._changed:
+            self._is_parked = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._is_parked or self._stopping)
 
     def _finish(self, error: BaseException | None) -> None:
         with self._changed:
@@ -210,6 +254,78 @@ class ReadAhead:
                 break
         return DumpBlock(buffer, self._headroom, end) if end > self._headroom else None
 
+    def _read_here(self, deadline: float) -> DumpBlock | None:
+        """`next` while the thread is parked; what is read and not returned is returned by a later call."""
+        if self._open is None:
+            self._open, self._has_bytes = _OpenBlock(self._take_buffer(), self._headroom), False
+        block = self._open
+        block.may_read = block.may_read or self._has_bytes
+        try:
+            while block.may_read or self._wait_here(block, deadline):
+                count = self._dump.read_now(block.buffer.data[block.end :])
+                block.may_read = count > 0
+                if count == 0:
+                    self._finish(self._closed_error())
+                    break
+                if count > 0:
+                    self._heard_at = time.monotonic()
+                    block.begun = block.begun or self._heard_at
+                    block.end += count
+                    self._has_bytes = True  # before `_pace` is read: `hasten` sets that, and then reads this
+                if self._is_enough(block):
+                    break
+            else:
+                return None
+        except (BinlogSyncError, OSError, MemoryError) as error:
+            self._finish(error)
+        size, self._open = block.end - self._headroom, None
+        if size >= _MANY_BYTES:
+            with self._changed:
+                self._is_parked = False
+                self._changed.notify_all()
+        if not size:
+            return self._take_ready(deadline)  # the end
+        return DumpBlock(block.buffer, self._headroom, block.end)
+
+    def _is_enough(self, block: _OpenBlock) -> bool:
+        """Whether `next` returns what has been read."""
+        size, now = block.end - self._headroom, time.monotonic()
+        if not size or block.end == len(block.buffer):
+            return bool(size)
+        is_over = not block.may_read and now - self._heard_at >= _LINGER_MS[self._pace] / 1000
+        return is_over or self._has_enough(size, now - block.begun)
+
+    def _wait_here(self, block: _OpenBlock, deadline: float) -> bool:
+        """True when there may be bytes, or enough time has passed; False after `wake`, or at the deadline."""
+        size = block.end - self._headroom
+        while not self._woken:
+            if (left_s := deadline - time.monotonic()) <= 0:
+                return False
+            poll, most_ms = self._poll, left_s * 1000
+            if size and self._pace == "collect":  # further bytes are no reason to wake up
+                poll, most_ms = self._wake_poll, min(most_ms, _COLLECT_MS)
+            elif size:
+                most_ms = min(most_ms, _LINGER_MS["linger"])
+            events = poll.poll(most_ms)
+            woken = [fd for fd, _ in events]
+            if self._wake_read in woken:
+                os.read(self._wake_read, 4096)
+            if size or len(woken) > (self._wake_read in woken):
+                return not self._woken
+            if not events:
+                self._check_silence()
+        return False
+
+    def _check_silence(self) -> None:
+        """Raise SourceError if nothing was heard for too long."""
+        if time.monotonic() >= self._heard_at + self._allowed_s:
+            raise SourceError(silence_message(self._dump.config, self._allowed_s))
+
+    @property
+    def _allowed_s(self) -> float:
+        """Seconds without any byte that are no error."""
+        return self._idle_s if self._dump.heard else max(FIRST_BYTES_S, self._idle_s)
+
     def _has_enough(self, size: int, seconds: float) -> bool:
         """Whether bytes that have been read for so long are handed over although more may follow."""
         if self._pace == "collect":
@@ -218,11 +334,10 @@ class ReadAhead:
 
     def _wait_for_bytes(self, linger: bool) -> bool:
         """True when a read gives bytes or the end; False when the consumer woke us, or a linger is over."""
-        allowed_s = self._idle_s if self._dump.heard else max(FIRST_BYTES_S, self._idle_s)
-        left_s = max(0.0, self._heard_at + allowed_s - time.monotonic())
+        left_s = max(0.0, self._heard_at + self._allowed_s - time.monotonic())
         events = self._poll.poll(_LINGER_MS[self._pace] if linger else left_s * 1000)
         if not events and not linger:
-            raise SourceError(silence_message(self._dump.config, allowed_s))
+            raise SourceError(silence_message(self._dump.config, self._allowed_s))
         woken = [fd for fd, _ in events]
         if self._wake_read in woken:
             os.read(self._wake_read, 4096)

@@ -228,9 +228,10 @@ class Session:
         if self._has_empty_sink and self._stored is None:
             pending.store_start(info.position or start.position)
         try:
-            with BinlogDump(self._config.config, start) as dump, ReadAhead(dump) as ahead:
+            is_eager = options.is_eager
+            with BinlogDump(self._config.config, start) as dump, ReadAhead(dump, reads_here=is_eager) as ahead:
                 self._wake = ahead.wake
-                if options.is_eager or self._snapshot is not None:
+                if is_eager or self._snapshot is not None:
                     fanout.on_idle = lambda: self._proceed(ahead, pending)
                 self._follow(ahead, reader, pending, fanout)
         except (DecodeError, SourceError):

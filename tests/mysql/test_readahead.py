@@ -57,10 +57,15 @@ def read_all(dump: BinlogDump, buffer: memoryview) -> None:
         pass
 
 
+@pytest.fixture(params=[False, True], ids=["thread", "here"])
+def reads_here(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
 @pytest.mark.parametrize("tls", [PLAIN, ENCRYPTED], ids=lambda tls: tls.mode)
 @pytest.mark.parametrize("recycle", [True, False])
 def test_the_bytes_are_those_of_the_dump(
-    mysql_server: servers.MySQLServer, config: MySQLConfig, tls: object, recycle: bool
+    mysql_server: servers.MySQLServer, config: MySQLConfig, tls: object, recycle: bool, reads_here: bool
 ) -> None:
     config = replace(config, tls=tls)  # type: ignore[arg-type]
     run(mysql_server, "FLUSH BINARY LOGS", *["INSERT INTO ahead.t VALUES (REPEAT('y', 300000))"] * 20)
@@ -72,7 +77,7 @@ def test_the_bytes_are_those_of_the_dump(
     ahead_bytes = bytearray()
     with (
         BinlogDump(config, begin, blocking=False) as dump,
-        ReadAhead(dump, buffer_bytes=1 << 18, headroom=1000) as ahead,
+        ReadAhead(dump, buffer_bytes=1 << 18, headroom=1000, reads_here=reads_here) as ahead,
     ):
         while (chunk := ahead.next(60)) is not None:
             assert chunk.start == 1000
@@ -84,10 +89,12 @@ def test_the_bytes_are_those_of_the_dump(
     assert ahead_bytes[:-20] == plain[:-20]
 
 
-def test_a_quiet_server_is_heard_at_once(mysql_server: servers.MySQLServer, config: MySQLConfig) -> None:
+def test_a_quiet_server_is_heard_at_once(
+    mysql_server: servers.MySQLServer, config: MySQLConfig, reads_here: bool
+) -> None:
     """No later byte pushes a row to the consumer: the next heartbeat comes in an hour."""
     config = replace(config, heartbeat_s=3600)
-    with BinlogDump(config, resolve_start(config)) as dump, ReadAhead(dump) as ahead:
+    with BinlogDump(config, resolve_start(config)) as dump, ReadAhead(dump, reads_here=reads_here) as ahead:
         drain(ahead)
         timer = threading.Timer(0.3, run, (mysql_server, "INSERT INTO ahead.t VALUES ('soon')"))
         timer.start()
@@ -99,14 +106,14 @@ def test_a_quiet_server_is_heard_at_once(mysql_server: servers.MySQLServer, conf
         timer.join()
 
 
-def test_next_gives_nothing_when_nothing_comes(config: MySQLConfig) -> None:
-    with BinlogDump(config, resolve_start(config)) as dump, ReadAhead(dump) as ahead:
+def test_next_gives_nothing_when_nothing_comes(config: MySQLConfig, reads_here: bool) -> None:
+    with BinlogDump(config, resolve_start(config)) as dump, ReadAhead(dump, reads_here=reads_here) as ahead:
         drain(ahead)
         assert not ahead.ended
 
 
-def test_a_wake_ends_the_current_wait_or_the_next_one(config: MySQLConfig) -> None:
-    with BinlogDump(config, resolve_start(config)) as dump, ReadAhead(dump) as ahead:
+def test_a_wake_ends_the_current_wait_or_the_next_one(config: MySQLConfig, reads_here: bool) -> None:
+    with BinlogDump(config, resolve_start(config)) as dump, ReadAhead(dump, reads_here=reads_here) as ahead:
         drain(ahead)
         ahead.wake()
         assert ahead.next(3600) is None
@@ -116,10 +123,12 @@ def test_a_wake_ends_the_current_wait_or_the_next_one(config: MySQLConfig) -> No
         timer.join()
 
 
-def test_bytes_are_collected_until_they_are_asked_for(mysql_server: servers.MySQLServer, config: MySQLConfig) -> None:
+def test_bytes_are_collected_until_they_are_asked_for(
+    mysql_server: servers.MySQLServer, config: MySQLConfig, reads_here: bool
+) -> None:
     """Five transactions arrive one by one, while their reader waits for many bytes: it gets all of them at once."""
     now = resolve_start(config)
-    with BinlogDump(config, now) as dump, ReadAhead(dump) as ahead:
+    with BinlogDump(config, now) as dump, ReadAhead(dump, reads_here=reads_here) as ahead:
         drain(ahead)
         found: list[DumpBlock | None] = []
         reader = threading.Thread(target=lambda: found.append(ahead.next(3600, "collect")))
@@ -136,10 +145,10 @@ def test_bytes_are_collected_until_they_are_asked_for(mysql_server: servers.MySQ
     assert [b"transaction %d" % number in text for number in range(5)] == [True] * 5
 
 
-def test_many_bytes_are_not_held_back(mysql_server: servers.MySQLServer, config: MySQLConfig) -> None:
+def test_many_bytes_are_not_held_back(mysql_server: servers.MySQLServer, config: MySQLConfig, reads_here: bool) -> None:
     now = resolve_start(config)
     run(mysql_server, *["INSERT INTO ahead.t VALUES (REPEAT('z', 400000))"] * 3)
-    with BinlogDump(config, now) as dump, ReadAhead(dump) as ahead:
+    with BinlogDump(config, now) as dump, ReadAhead(dump, reads_here=reads_here) as ahead:
         found = 0
         while found < 1_200_000:
             part = ahead.next(60, "collect")
@@ -151,10 +160,15 @@ def _bytes(parts: list[DumpBlock]) -> bytes:
     return b"".join(bytes(part.buffer[part.start : part.end]) for part in parts)
 
 
-def test_buffers_are_few_while_the_consumer_is_busy(mysql_server: servers.MySQLServer, config: MySQLConfig) -> None:
+def test_buffers_are_few_while_the_consumer_is_busy(
+    mysql_server: servers.MySQLServer, config: MySQLConfig, reads_here: bool
+) -> None:
     now = resolve_start(config)
     run(mysql_server, *["INSERT INTO ahead.t VALUES (REPEAT('z', 1000000))"] * 10)
-    with BinlogDump(config, now) as dump, ReadAhead(dump, buffer_bytes=1 << 16, headroom=0) as ahead:
+    with (
+        BinlogDump(config, now) as dump,
+        ReadAhead(dump, buffer_bytes=1 << 16, headroom=0, reads_here=reads_here) as ahead,
+    ):
         first = ahead.next(60)
         time.sleep(0.3)
         seen = {id(chunk.buffer) for chunk in (first, ahead.next(60), ahead.next(60)) if chunk is not None}
@@ -166,16 +180,16 @@ def test_buffers_are_few_while_the_consumer_is_busy(mysql_server: servers.MySQLS
             ahead.recycle(chunk)
 
 
-def test_leaving_the_block_ends_the_thread(config: MySQLConfig) -> None:
-    with BinlogDump(config, resolve_start(config)) as dump, ReadAhead(dump):
+def test_leaving_the_block_ends_the_thread(config: MySQLConfig, reads_here: bool) -> None:
+    with BinlogDump(config, resolve_start(config)) as dump, ReadAhead(dump, reads_here=reads_here):
         pass
     assert not [thread for thread in threading.enumerate() if thread.name == "binlog-read-ahead"]
 
 
 def test_a_killed_connection_is_an_error_behind_the_last_bytes(
-    mysql_server: servers.MySQLServer, config: MySQLConfig
+    mysql_server: servers.MySQLServer, config: MySQLConfig, reads_here: bool
 ) -> None:
-    with BinlogDump(config, resolve_start(config)) as dump, ReadAhead(dump) as ahead:
+    with BinlogDump(config, resolve_start(config)) as dump, ReadAhead(dump, reads_here=reads_here) as ahead:
         drain(ahead)
         sql = "SELECT id FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%' AND user = 'binlogsync'"
         run(mysql_server, *[f"KILL {row[0]}" for row in run(mysql_server, sql)])
@@ -227,12 +241,15 @@ def silent_proxy(host: str, port: int, silence: threading.Event) -> Iterator[int
             each.close()
 
 
-def test_silence_is_an_error(mysql_server: servers.MySQLServer, config: MySQLConfig) -> None:
+def test_silence_is_an_error(mysql_server: servers.MySQLServer, config: MySQLConfig, reads_here: bool) -> None:
     silence = threading.Event()
     with silent_proxy(mysql_server.host, mysql_server.port, silence) as port:
         through = replace(config, port=port, heartbeat_s=0.3)
         # A busy machine may delay several heartbeats.
-        with BinlogDump(through, resolve_start(through)) as dump, ReadAhead(dump, idle_s=6.0) as ahead:
+        with (
+            BinlogDump(through, resolve_start(through)) as dump,
+            ReadAhead(dump, idle_s=6.0, reads_here=reads_here) as ahead,
+        ):
             take(ahead, 6.5)  # longer than the watchdog waits: heartbeats keep it quiet
             silence.set()
             with pytest.raises(SourceError, match="not even a heartbeat"):
@@ -251,17 +268,17 @@ def test_silence_is_an_error_without_read_ahead_too(mysql_server: servers.MySQLS
                 read_all(dump, buffer)
 
 
-def test_the_next_reader_takes_the_buffers_of_the_last(config: MySQLConfig) -> None:
+def test_the_next_reader_takes_the_buffers_of_the_last(config: MySQLConfig, reads_here: bool) -> None:
     readahead.SPARE.clear()
     begin = resolve_start(config, parse_start("oldest"))
-    with BinlogDump(config, begin) as dump, ReadAhead(dump) as ahead:
+    with BinlogDump(config, begin) as dump, ReadAhead(dump, reads_here=reads_here) as ahead:
         chunk = ahead.next(120)
         while chunk is not None:
             ahead.recycle(chunk)
             chunk = ahead.next(0.2)
     kept = {buffer.ctypes.data for buffer in readahead.SPARE}
     assert 1 <= len(kept) <= 3
-    with BinlogDump(config, begin) as dump, ReadAhead(dump) as ahead:
+    with BinlogDump(config, begin) as dump, ReadAhead(dump, reads_here=reads_here) as ahead:
         first = ahead.next(60)
         assert first is not None
         assert first.buffer.ctypes.data in kept
