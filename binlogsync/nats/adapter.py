@@ -18,6 +18,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -136,12 +137,41 @@ async def send_framed(client: Client, *texts: bytes | memoryview) -> None:
     """
     if client.is_closed or not client.is_connected:
         raise nats.errors.ConnectionClosedError
-    # The first parts are only appended to a list, so no other write can come between the parts.
-    rest = texts if getattr(client, PENDING) else _write_now(client, texts)
-    if rest:
-        getattr(client, PENDING).extend(rest[:-1])
-        await getattr(client, SEND_COMMAND)(rest[-1])
-        await getattr(client, FLUSH_PENDING)(force_flush=True)
+    with _writing(getattr(client, TRANSPORT)):
+        # The first parts are only appended to a list, so no other write can come between the parts.
+        rest = texts if getattr(client, PENDING) else _write_now(client, texts)
+        if rest:
+            getattr(client, PENDING).extend(rest[:-1])
+            await getattr(client, SEND_COMMAND)(rest[-1])
+            await getattr(client, FLUSH_PENDING)(force_flush=True)
+
+
+def can_send_now(client: Client) -> bool:
+    """True if `send_now` probably succeeds: a connection without TLS that has nothing else to send. Any thread."""
+    tap = _tap_of(getattr(client, TRANSPORT))
+    return tap is not None and not getattr(client, PENDING) and tap.can_write_now
+
+
+def send_now(client: Client, text: bytes) -> bool:
+    """Write protocol text (complete operations) from any thread, without waking the event loop.
+
+    Returns False if that is not possible now; nothing was written then.
+    """
+    tap = _tap_of(getattr(client, TRANSPORT))
+    return tap is not None and not getattr(client, PENDING) and tap.write_now(text)
+
+
+def _tap_of(transport: Any) -> SocketTap | None:
+    """What receives from the socket of a connection, if that is a SocketTap."""
+    writer = getattr(transport, WRITER, None)
+    protocol = None if writer is None else writer.transport.get_protocol()
+    return protocol if isinstance(protocol, SocketTap) else None
+
+
+def _writing(transport: Any) -> AbstractContextManager[None]:
+    """A block of the event loop that writes to the connection: other threads do not."""
+    tap = _tap_of(transport)
+    return nullcontext() if tap is None else tap.writing()
 
 
 def _write_now(client: Client, texts: Sequence[bytes | memoryview]) -> list[bytes | memoryview]:
@@ -193,6 +223,14 @@ def _tap(transport: Any, splitter: FrameSplitter) -> None:
     text = bytes(received)
     received.clear()
     SocketTap(writer.transport, reader, splitter, text).begin()
+    for name in ("write", "writelines"):
+        setattr(transport, name, partial(_write_alone, transport, getattr(transport, name)))
+
+
+def _write_alone(transport: Any, write: Callable[[Any], object], text: Any) -> None:
+    """Write while no other thread does."""
+    with _writing(transport):
+        write(text)
 
 
 def _read_more(transport: Any) -> None:

@@ -248,9 +248,13 @@ class NatsConnection:
     def _ended(self, task: asyncio.Task[None], done: Callable[[Exception | None], None]) -> None:
         self._started.discard(task)
         error = self._lost("broke the connection") if task.cancelled() else task.exception()
-        if error is not None and not isinstance(error, nats.js.errors.APIError | SinkError):
-            error = self._lost(f"failed: {error!r}")
-        done(error)
+        done(None if error is None else self.sink_error(error))
+
+    def sink_error(self, error: BaseException) -> Exception:
+        """An error of work over this connection, as `start` passes it on."""
+        if isinstance(error, nats.js.errors.APIError | SinkError):
+            return error
+        return self._lost(f"failed: {error!r}")
 
     def _cancel_if_lost(self, loop: asyncio.AbstractEventLoop) -> None:
         """Called repeatedly while work is running that `start` has started."""

@@ -57,7 +57,8 @@ class PublishProgress:
             self.last = attempt.end
             attempt.queued.owner.stored(attempt.end)
         waiting = set(map(id, self.unsettled))
-        self.attempts = {name: other for name, other in self.attempts.items() if id(other.queued) in waiting}
+        kept = {name: other for name, other in self.attempts.items() if id(other.queued) in waiting} if waiting else {}
+        self.attempts = kept
         self.stored_id = write_id
 
     def _attempts_up_to(self, reached: Attempt) -> list[Attempt]:

@@ -18,6 +18,9 @@ In a cluster the server compares these only after consensus on the message, and 
 blocked; so only one unit is in flight there.
 
 Meanwhile other threads build the next units.
+
+A few single messages can also be sent by the thread that has built them (`start`): then only the acknowledgements wake
+the event loop, and no task of it is needed.
 """
 
 from __future__ import annotations
@@ -28,8 +31,9 @@ import json
 import secrets
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import nats.errors
@@ -40,7 +44,7 @@ from nats.js.api import Header
 from binlogsync.codec import subjects
 from binlogsync.codec.envelope import CHECKPOINT, WRITE_ID
 from binlogsync.codec.snapshot_state import SNAPSHOT_STATE
-from binlogsync.nats.adapter import send_framed, subscribe_raw
+from binlogsync.nats.adapter import can_send_now, send_framed, send_now, subscribe_raw
 from binlogsync.nats.message_block import MessageBlock, RawMessage
 from binlogsync.nats.protocol_text import MessageBatch, SubjectAndHeaders, encode_batch, encode_header
 from binlogsync.nats.publish_progress import Attempt, PublishProgress, QueuedUnit
@@ -59,6 +63,9 @@ _WINDOW = 8
 _WINDOW_BYTES = 32 << 20
 """Limit for all batches in flight, unless one alone is larger. nats-server keeps a batch in memory until its commit."""
 _END = b"\r\n"
+_MOST_STARTED = 32  # messages that `start` sends at once
+_POLL_S = 0.5
+Done = Callable[[Exception | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,7 @@ class PublishOptions:
         timeout_s: time limit for an acknowledgement.
         is_clustered: True when the stream has replicas.
         ready: moves bodies that are too large for the server out of a unit.
+        largest_body: bytes of the largest body that need not be moved.
     """
 
     source: str
@@ -78,6 +86,7 @@ class PublishOptions:
     timeout_s: float
     is_clustered: bool
     ready: Callable[[Client, PublishUnit], Awaitable[PublishUnit]]
+    largest_body: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +124,13 @@ class Publisher:
         self._own_subject = subjects.writer_subject(sending.source, sending.writer)
         self._expected = progress.last
         self._flight: deque[_PendingAck] = deque()
-        self._answers: dict[str, asyncio.Future[RawMessage]] = {}
+        self._answers: dict[str, Callable[[RawMessage], None]] = {}
         self._inbox = client.new_inbox()
         self._numbers = itertools.count()
         self._id_prefix, self._ids = secrets.token_hex(8), itertools.count()
+        self._loop = asyncio.get_running_loop()
+        self._started: deque[tuple[Done, float]] = deque()  # with the end of the time limit; at most one
+        self._is_polling = False
 
     async def open(self) -> None:
         """Subscribe to acknowledgements."""
@@ -136,6 +148,40 @@ class Publisher:
             while following is not None and (unit := following.take_built(self._most_messages)) is not None:
                 await self._send(self._queued(unit, following), True)  # more flushes than these two are likely
             await self._settle_first()
+
+    def start(self, units: UnitQueue, done: Done) -> bool:
+        """Send `units` now, from any thread; nothing else is in flight, and no other method is called until the end.
+
+        Returns False if that is not possible: if they are not a few single messages, or the event loop has to send
+        them. Else `done` is called once, in any thread: with None when all are acknowledged, or with an error, after
+        which this publisher cannot be used.
+        """
+        if not can_send_now(self._client):
+            return False
+        taken = units.take_singles(self._sending.largest_body, 1 if self._window == 1 else _MOST_STARTED)
+        if not taken:
+            return False
+        self._started.append((done, self._loop.time() + self._sending.timeout_s))
+        try:
+            text = self._encode_started(taken, units)
+        except ValueError as error:
+            self._end_started(error)
+            return True
+        if not self._is_polling:
+            self._is_polling = True
+            self._loop.call_soon_threadsafe(self._poll)
+        if not send_now(self._client, text):
+            self._end_started(nats.errors.Error("nats: the socket does not accept more"))
+        return True
+
+    def _encode_started(self, taken: Sequence[PublishUnit], owner: UnitQueue) -> bytes:
+        texts, before = list[bytes | memoryview](), ""
+        for unit in taken:
+            headers = self._single_headers(before)
+            before = headers[_ID]
+            answered = partial(self._acknowledged, before, unit is taken[-1])
+            texts += self._encode_last(self._queued(unit, owner), unit, 1, headers, answered)
+        return b"".join(texts)
 
     async def _next(self, units: UnitQueue) -> QueuedUnit | None:
         """The next unit to send, starting with those left unsettled by an earlier connection; None at the end."""
@@ -169,12 +215,17 @@ class Publisher:
         if len(unit) == 1:
             while self._flight and self._most_messages != 1:
                 await self._settle_first()
-            headers = {_FENCE: str(self._expected), _ID: self._new_id()}
-            if self._flight:
-                headers[_FENCE_ID] = self._flight[-1].write_id
+            headers = self._single_headers(self._flight[-1].write_id if self._flight else "")
             await self._send_last(queued, unit, 1, headers)
         else:
             await self._send_batch(queued, unit, is_followed and self._window > 1)
+
+    def _single_headers(self, before: str) -> dict[str, str]:
+        """Id and fences of a single message; `before` is the id of one in flight, or ""."""
+        headers = {_FENCE: str(self._expected), _ID: self._new_id()}
+        if before:
+            headers[_FENCE_ID] = before
+        return headers
 
     async def _send_batch(self, queued: QueuedUnit, unit: PublishUnit, allows_batch: bool) -> None:
         """Send the messages, and commit them when the predecessors allow it."""
@@ -193,6 +244,20 @@ class Publisher:
 
     async def _send_last(self, queued: QueuedUnit, unit: PublishUnit, count: int, headers: dict[str, str]) -> None:
         """Send the last of `count` messages, with the checkpoint: of the unit, or an additional one."""
+        answer: asyncio.Future[RawMessage] = self._loop.create_future()
+        texts = self._encode_last(queued, unit, count, headers, partial(_answer, answer))
+        self._flight.append(_PendingAck(unit, headers.get(_BATCH_ID) or headers[_ID], count, answer))
+        await send_framed(self._client, *texts)
+
+    def _encode_last(
+        self,
+        queued: QueuedUnit,
+        unit: PublishUnit,
+        count: int,
+        headers: dict[str, str],
+        answered: Callable[[RawMessage], None],
+    ) -> tuple[bytes, memoryview, bytes]:
+        """The last of `count` messages as protocol text; `answered` gets the acknowledgement, in the event loop."""
         write_id, start = headers.get(_BATCH_ID) or headers[_ID], self._expected
         allows_batch = count > len(unit)
         self._expected += count
@@ -202,12 +267,11 @@ class Publisher:
         if unit.snapshot:
             headers[SNAPSHOT_STATE] = unit.snapshot
         self._progress.attempts[write_id] = Attempt(queued, start, self._expected)
-        reply, answer = self._expect()
-        self._flight.append(_PendingAck(unit, write_id, count, answer))
+        reply = f"{self._inbox}.{next(self._numbers)}"
+        self._answers[reply] = answered
         head = SubjectAndHeaders(self._own_subject, {}) if allows_batch else unit.head(count - 1)
         payload = memoryview(b"") if allows_batch else unit.view(count - 1)
-        start_text = encode_header(head, headers, reply, len(payload))
-        await send_framed(self._client, start_text, payload, _END)
+        return encode_header(head, headers, reply, len(payload)), payload, _END
 
     async def _settle_first(self) -> None:
         """Wait for the acknowledgement of the oldest unit in flight."""
@@ -222,17 +286,51 @@ class Publisher:
         """A unique id for a write: one random prefix per publisher, because random bytes cost a system call."""
         return f"{self._id_prefix}{next(self._ids):016x}"
 
-    def _expect(self) -> tuple[str, asyncio.Future[RawMessage]]:
-        """A reply subject, and the future of the reply."""
-        reply = f"{self._inbox}.{next(self._numbers)}"
-        self._answers[reply] = answer = asyncio.get_running_loop().create_future()
-        return reply, answer
-
     def _received(self, block: MessageBlock) -> None:
         for message in block.messages():
-            answer = self._answers.pop(message.subject, None)
-            if answer is not None and not answer.done():
-                answer.set_result(message)
+            if (answered := self._answers.pop(message.subject, None)) is not None:
+                answered(message)
+
+    # Messages sent by `start`; all in the event loop, except `_end_started`
+
+    def _acknowledged(self, write_id: str, is_last: bool, answer: RawMessage) -> None:
+        """The server has replied to one of them; after the first error, no reply counts."""
+        if not self._started:
+            return
+        try:
+            _check(answer, self._progress.last, 1)
+            self._progress.settle(write_id)
+        except Exception as error:  # noqa: BLE001 - passed to the caller of `start`
+            self._end_started(error)
+            return
+        if is_last:
+            self._end_started(None)
+
+    def _poll(self) -> None:
+        """Called repeatedly while messages are in flight: nothing else detects a lost connection or a late reply."""
+        self._is_polling = False  # before `_started` is read: `start` sets that, and then reads this
+        if not self._started:
+            return
+        _, ends_s = self._started[0]
+        if self._client.is_closed:
+            self._end_started(nats.errors.ConnectionClosedError())
+        elif self._loop.time() > ends_s:
+            self._end_started(nats.errors.TimeoutError())
+        else:
+            self._is_polling = True
+            self._loop.call_later(_POLL_S, self._poll)
+
+    def _end_started(self, error: Exception | None) -> None:
+        try:
+            done, _ = self._started.popleft()  # in one thread only
+        except IndexError:
+            return
+        done(error)
+
+
+def _answer(future: asyncio.Future[RawMessage], message: RawMessage) -> None:
+    if not future.done():
+        future.set_result(message)
 
 
 def _check(answer: RawMessage, last: int, count: int) -> None:

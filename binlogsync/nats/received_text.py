@@ -1,13 +1,16 @@
 """How received text comes to a FrameSplitter: before nats-py's parser, or straight from the socket.
 
 `ParserHook` works on every connection, also a WebSocket. `SocketTap` saves several copies of each byte, and is used on
-TCP connections, with or without TLS.
+TCP connections, with or without TLS. Through it, any thread can write to a connection without TLS.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import os
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import nats.errors
@@ -87,11 +90,58 @@ class SocketTap(asyncio.BufferedProtocol):
         self._buffer = RecycledBuffer(received)
         self._at = 0  # where the first operation begins that is not complete
         self._missing = 0  # bytes that complete it, as far as is known
+        self._loop = asyncio.get_running_loop()
+        self._unsent = b""
+        self._writers = 0  # of the event loop that write in several steps
+        self._is_lost = False
+        self._lock = threading.Lock()  # held while something is written, and when the connection ends
 
     def begin(self) -> None:
         """Replace the protocol, and process what was received before."""
         self._transport.set_protocol(self)
         self.buffer_updated(0)
+
+    @property
+    def can_write_now(self) -> bool:
+        """True unless the connection is lost, is encrypted, or has something to write before."""
+        if self._is_lost or self._unsent or self._writers or self._transport.is_closing():
+            return False
+        return not self._transport.get_write_buffer_size() and self._transport.get_extra_info("ssl_object") is None
+
+    def write_now(self, text: bytes) -> bool:
+        """Write complete operations from any thread; False if that is not possible now, and nothing was written.
+
+        What the socket does not accept, the event loop writes, before anything else. The lock keeps the socket open.
+        """
+        with self._lock:
+            if not self.can_write_now:
+                return False
+            try:
+                sent = os.write(self._transport.get_extra_info("socket").fileno(), text)
+            except OSError:  # full, or broken: which the event loop detects
+                return False
+            self._unsent = text[sent:]
+        if self._unsent:
+            self._loop.call_soon_threadsafe(self._write_rest)
+        return True
+
+    def _write_rest(self) -> None:
+        with self.writing():
+            return
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """A block of the event loop that writes, possibly in several steps: `write_now` is not possible meanwhile."""
+        with self._lock:
+            self._writers += 1
+            rest, self._unsent = self._unsent, b""
+        try:
+            if rest:
+                self._transport.write(rest)
+            yield
+        finally:
+            with self._lock:
+                self._writers -= 1
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where to receive."""
@@ -122,7 +172,9 @@ class SocketTap(asyncio.BufferedProtocol):
         return may_stay_open and self._transport.get_extra_info("ssl_object") is None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection has ended."""
+        """The connection has ended; the transport closes the socket afterwards."""
+        with self._lock:
+            self._is_lost = True
         self._protocol.connection_lost(exc)
 
     def pause_writing(self) -> None:

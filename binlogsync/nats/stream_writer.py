@@ -151,7 +151,7 @@ class StreamWriter:
     def start(self, units: UnitQueue, done: Callable[[Exception | None], None]) -> None:
         """Publish `units` without waiting; `can_start` was true, and no other method is called until the end.
 
-        At the end `done` is called in the event loop, with None when all are stored, or with an error, after which
+        At the end `done` is called in any thread, with None when all are stored, or with an error, after which
         `store` has to be called with the same units.
         """
         publisher = self._publisher
@@ -159,10 +159,11 @@ class StreamWriter:
 
         def ended(error: Exception | None) -> None:
             if error is not None:
-                self._publisher = None
+                self._publisher, error = None, self._connection.sink_error(error)
             done(error)
 
-        self._connection.start(lambda _: publisher.store(units, None), ended)
+        if not publisher.start(units, ended):
+            self._connection.start(lambda _: publisher.store(units, None), ended)
 
     def _store_with_retries(
         self, units: UnitQueue, following: UnitQueue | None, schemas: Mapping[str, TableSchema], checkpoint: Checkpoint
@@ -227,6 +228,7 @@ class StreamWriter:
             self._options.request_timeout_s,
             self._is_clustered,
             lambda client, unit: self._move_large_bodies(client, unit, limit),
+            limit,
         )
 
         async def begin(client: Client) -> Publisher:

@@ -16,7 +16,7 @@ class UnitQueue:
     """Units in order. Units that were built for one attempt are reused by the next."""
 
     def __init__(self, unit_builders: Iterator[UnitBuilder], makers: ThreadPoolExecutor | None) -> None:
-        """Without `makers` the calling thread builds them: for a small flush, that is faster."""
+        """Without `makers` the calling thread builds them all now: for a small flush, that is faster."""
         self.end = 0
         """Stream sequence of the last stored unit."""
         self.is_begun = False
@@ -56,6 +56,13 @@ class UnitQueue:
             self._have(self._making[0].result())
         return self._queued() if self._made and len(self._made[0]) <= most else None
 
+    def take_singles(self, limit: int, most: int) -> list[PublishUnit]:
+        """All units, if they are at most `most` single messages with bodies of up to `limit` bytes; else none."""
+        units = list(self._made)
+        if self._making or len(units) > most or any(len(each) > 1 or each.larger_than(limit) for each in units):
+            return []
+        return [self._queued() for _ in units]
+
     def stored(self, sequence: int) -> None:
         """Record that the first unit taken but not stored is stored now, up to that stream sequence."""
         self._unstored -= 1
@@ -77,15 +84,18 @@ class UnitQueue:
         return self._made.popleft()
 
     def _ask(self) -> None:
+        if self._makers is None:
+            self._build()
+            return
         while len(self._making) < _AHEAD and (builder := next(self._builders, None)) is not None:
-            self._making.append(_built(builder) if self._makers is None else self._makers.submit(builder))
+            self._making.append(self._makers.submit(builder))
 
-
-def _built(builder: UnitBuilder) -> Future[Sequence[PublishUnit]]:
-    """The future of what is built now."""
-    future: Future[Sequence[PublishUnit]] = Future()
-    try:
-        future.set_result(builder())
-    except Exception as error:  # noqa: BLE001 - raised by `UnitQueue.take`
-        future.set_exception(error)
-    return future
+    def _build(self) -> None:
+        """Build all units; `take` raises the exception of the first that cannot be built."""
+        try:
+            for builder in self._builders:
+                self._made.extend(builder())
+        except Exception as error:  # noqa: BLE001 - raised by `take`
+            failed: Future[Sequence[PublishUnit]] = Future()
+            failed.set_exception(error)
+            self._making.append(failed)

@@ -79,6 +79,43 @@ def test_framed_text_arrives_in_order_with_what_is_published(nats_server: NATSSe
     assert asyncio.run(exchange()) == [b"first", b"second", *[large] * 16, b"last"]
 
 
+@pytest.mark.server
+def test_texts_of_other_threads_arrive_complete_and_in_order(nats_server: NATSServer) -> None:
+    """Also while the event loop writes more than the socket accepts at once; then `send_now` may refuse a text."""
+    sizes = [3, 200_000, 900_000]
+
+    async def exchange() -> tuple[list[bytes], list[bytes], bool]:
+        client, receiver = [await nats.connect(nats_server.url, connect_timeout=PATIENCE_S) for _ in range(2)]
+        subscription = await receiver.subscribe("threads.*")
+        await receiver.flush()
+        await nats_adapter.subscribe_raw(client, "unused", lambda _: None)
+        await client.flush()
+        sent: list[bytes] = []
+
+        def send() -> None:
+            for number in range(60):
+                body = b"%d:" % number + b"t" * sizes[number % 3]
+                if nats_adapter.send_now(client, b"PUB threads.t %d\r\n%b\r\n" % (len(body), body)):
+                    sent.append(body)
+
+        is_ready = nats_adapter.can_send_now(client)
+        sending = asyncio.get_running_loop().run_in_executor(None, send)
+        for _ in range(20):
+            await nats_adapter.send_framed(client, b"PUB threads.l 900000\r\n", memoryview(b"l" * 900_000), b"\r\n")
+            await client.publish("threads.l", b"small")
+        await sending
+        await client.flush(60)
+        received = [await subscription.next_msg(60) for _ in range(40 + len(sent))]
+        await client.close()
+        await receiver.close()
+        assert not nats_adapter.send_now(client, b"PING\r\n")
+        return [each.data for each in received if each.subject == "threads.t"], sent, is_ready
+
+    received, sent, is_ready = asyncio.run(exchange())
+    assert is_ready
+    assert received == sent
+
+
 def test_the_parser_is_what_the_splitter_stands_before() -> None:
     client = Client()
     parser = getattr(client, nats_adapter.PARSER)

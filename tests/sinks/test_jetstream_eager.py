@@ -123,6 +123,23 @@ def test_any_acknowledgement_of_started_flushes_may_be_lost(nth: int, nats_serve
     assert stored(nats_server.url, source) == [row for flush in todo for row in coordinates(flush)]
 
 
+def test_a_started_flush_that_is_not_acknowledged_in_time_is_written_again(nats_server: NATSServer) -> None:
+    source = new_source()
+    todo = eager_flushes(source, 3, 12)
+    with NatsProxy(nats_server.host, nats_server.port) as proxy:
+        sink = opened(proxy.url, source, request_timeout_s=2.0)
+        sink.write(todo[0])
+        proxy.hold()
+        ended: Queue[Exception | None] = Queue()
+        assert sink.start(todo[1], ended.put)
+        assert isinstance(ended.get(timeout=60), SinkError)
+        assert proxy.has_held
+        proxy.release()
+        sink.write(todo[1])
+        start_all(sink, todo[2:])
+    assert stored(nats_server.url, source) == [row for flush in todo for row in coordinates(flush)]
+
+
 def test_a_started_flush_is_refused_after_another_writer(nats_server: NATSServer) -> None:
     source = new_source()
     todo = eager_flushes(source, 2, 2)
