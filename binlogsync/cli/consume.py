@@ -7,14 +7,11 @@ rendered again from the stream's messages: their `ts_ms` and `ts_us` (not those 
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from binlogsync.cli.output import write_envelopes, write_message
 from binlogsync.cli.table_argument import read_table
-from binlogsync.errors import BinlogSyncError
-from binlogsync.nats.durable import temporary_durable
 from binlogsync.nats.reader import StreamReader
+from binlogsync.nats.temporary_durable import temporary_durable
 from binlogsync.settings import Settings
 from binlogsync.signals import stop_on_signals
 
@@ -30,7 +27,8 @@ def run(settings: Settings, arguments: Namespace) -> int:
     left: int | None = arguments.limit
     with stop_on_signals() as stop, StreamReader(settings.nats(_TIMEOUT_S), source) as reader:
         _warn_if_missing(reader, database, table)
-        with _temporary_durable(reader, (database, table), _first_sequence(reader, arguments.begin)) as durable:
+        first = _first_sequence(reader, arguments.begin)
+        with temporary_durable(reader, "look", (database, table), first) as durable:
             while not stop.is_set() and left != 0:
                 for item in reader.fetch(durable, _BATCH if left is None else min(left, _BATCH)):
                     batch = item.batch if left is None else item.batch.slice(0, min(left, len(item)))
@@ -38,23 +36,6 @@ def run(settings: Settings, arguments: Namespace) -> int:
                     left = None if left is None else left - len(batch)
                     reader.ack(item)
     return 0
-
-
-@contextmanager
-def _temporary_durable(reader: StreamReader, table: tuple[str, str], first: int) -> Iterator[str]:
-    """A durable that exists for the duration of the block."""
-    name = temporary_durable("look", table)
-    try:
-        reader.ensure_durable(name, *table, first)
-        yield name
-    finally:
-        try:
-            reader.delete_durable(name)
-        except BinlogSyncError as error:
-            write_message(
-                f"a temporary durable was not deleted ({error}); "
-                f"delete it with: nats consumer rm {reader.stream} '{name}'"
-            )
 
 
 def _first_sequence(reader: StreamReader, begin: str | int) -> int:

@@ -14,16 +14,13 @@ from binlogsync.consume.progress import ProgressKey, ProgressStore, Tracker
 from binlogsync.consume.seek import DeliveryStart, drop_processed, find_start, holds_progress
 from binlogsync.consume.targets import TableChanges, Target
 from binlogsync.errors import ConsumeError
+from binlogsync.nats.complete_reading import StreamRecreatedError, fetch_next
 from binlogsync.nats.reader import StreamBatch, StreamReader
 
 log = logging.getLogger(__name__)
 
 GATHERED_BYTES = 64 << 20
 """Upper limit for the changes of one transaction, besides `max_changes`."""
-
-
-class StreamRecreatedError(Exception):
-    """The stream was recreated, or dropped messages that had not been read."""
 
 
 @dataclass(slots=True)
@@ -79,16 +76,12 @@ class TableDelivery:
         Raises StreamRecreatedError when delivery must begin again.
         """
         left = limit - count_changes(self.fetched)
-        items = list(self.reader.fetch(self.durable, left if left > 0 else limit, wait_s))
-        if self.tracker.stream not in (None, self.reader.durable_created_at(self.durable)):
-            raise StreamRecreatedError
+        limit, stream = left if left > 0 else limit, self.tracker.stream
+        items = list(fetch_next(self.reader, self.durable, self.newest, limit, wait_s, stream=stream))
         if not items:
             return False
-        first = int(items[0].sequences[0].as_py())
-        if first <= self.newest or self._seek.is_unproven:
+        if self._seek.is_unproven:
             raise StreamRecreatedError
-        if first > self.newest + 1 and self.reader.first_sequence() > self.newest + 1:
-            raise StreamRecreatedError  # messages were dropped, possibly of this table
         self.newest = items[-1].last_sequence
         last = items[-1]
         if self._seek.drops_done:

@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING, Literal
 
 from binlogsync.codec.subjects import durable_name
 from binlogsync.consume.boundaries import changes_up_to, count_changes, earlier, last_transaction
-from binlogsync.consume.delivery import StreamRecreatedError, TableDelivery
+from binlogsync.consume.delivery import TableDelivery
 from binlogsync.consume.patience import BUSY_PAUSE_S, TargetPatience, end_waits
 from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey, Tracker
 from binlogsync.consume.start_position import Bookmarks, Start, check_start, first_sequence
 from binlogsync.consume.targets import TableChanges
 from binlogsync.errors import ConfigError, TargetBusyError
+from binlogsync.nats.complete_reading import StreamRecreatedError
 from binlogsync.nats.reader import StreamReader
 
 if TYPE_CHECKING:

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from binlogsync.consume.boundaries import count_changes
-from binlogsync.consume.delivery import StreamRecreatedError, TableDelivery
+from binlogsync.consume.delivery import TableDelivery
 from binlogsync.consume.engine import ConsumeOptions, ConsumeResult, Table, build_result, open_delivery
 from binlogsync.consume.progress import ConsumerProgress, ProgressKey
 from binlogsync.consume.targets import TableChanges, Target
+from binlogsync.nats.complete_reading import StreamRecreatedError
 from binlogsync.nats.reader import StreamReader
 
 ACK_S = 1.0

@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 
 from binlogsync.change import ChangeBatch
@@ -18,9 +17,9 @@ from binlogsync.codec.envelope import EnvelopeContext, render
 from binlogsync.consume.engine import ConsumeOptions, consume
 from binlogsync.consume.progress import ConsumerProgress, ProgressKey, ProgressStore, Tracker
 from binlogsync.consume.targets import TableChanges, Target
-from binlogsync.errors import BinlogSyncError, ConfigError, ConsumeError
-from binlogsync.nats.durable import temporary_durable
+from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.nats.reader import StreamReader
+from binlogsync.nats.temporary_durable import temporary_durable
 from binlogsync.targets.records import Skip
 
 __all__ = ["Skip", "skip_change", "skips_of"]
@@ -52,15 +51,11 @@ def skip_change(
             return skip
     stop = threading.Event()
     target = _SkipTarget(store, change_id, (reason.strip(), by), stop)
-    durable = temporary_durable("skip", (key.database, key.table))
-    options = ConsumeOptions(
-        client_id=key.client, durable=durable, max_changes=1, gather_s=0, idle_s=_IDLE_S, max_s=_MAX_S
-    )
-    try:
+    with temporary_durable(reader, "skip", (key.database, key.table), 1) as durable:
+        options = ConsumeOptions(
+            client_id=key.client, durable=durable, max_changes=1, gather_s=0, idle_s=_IDLE_S, max_s=_MAX_S
+        )
         consume(reader, (key.database, key.table), target, options, stop)
-    finally:
-        with suppress(BinlogSyncError):
-            reader.delete_durable(durable)
     if target.skipped is None:
         raise ConsumeError(f"{key}: no change is pending, so there is nothing to skip; was {change_id} handled?")
     return target.skipped

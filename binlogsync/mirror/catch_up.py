@@ -18,9 +18,9 @@ import numpy as np
 from binlogsync.codec.tail_messages import MOST_WITHOUT_CHECKPOINT
 from binlogsync.errors import ConsumeError
 from binlogsync.mirror.image_columns import fit_images
-from binlogsync.nats.durable import temporary_durable
 from binlogsync.nats.messages import StreamBatch
 from binlogsync.nats.reader import StreamReader
+from binlogsync.nats.temporary_durable import temporary_durable
 from binlogsync.position import Checkpoint
 from binlogsync.position_order import PositionOrder, compare
 from binlogsync.snapshot.watermarks import ReadStoppedError
@@ -37,7 +37,6 @@ _POLL_S = 0.1
 _REPORT_S = 10.0
 _PATIENCE_S = 150.0
 """How long the stream's checkpoint may stay the same before the high watermark; a tail stores it once in 60 s."""
-_INACTIVE_S = 3600.0
 _TRUNCATE = ord("t")
 
 
@@ -93,12 +92,8 @@ class CatchUp:
         Raises RestartLoadError, ReadStoppedError, ConsumeError if the tail does not reach the high watermark.
         """
         assert self._load.high is not None
-        durable = temporary_durable("load", self._name)
-        self._reader.ensure_durable(durable, *self._name, self._load.applied + 1, _INACTIVE_S)
-        try:
+        with temporary_durable(self._reader, "load", self._name, self._load.applied + 1) as durable:
             return self._follow(durable, self._load.high)
-        finally:
-            self._reader.delete_durable(durable)
 
     def _follow(self, durable: str, high: Checkpoint) -> Checkpoint:
         moved_s, report = time.monotonic(), Interval(_REPORT_S, is_due_at_once=False)

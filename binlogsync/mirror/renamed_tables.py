@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pyarrow as pa
 
@@ -21,8 +21,8 @@ from binlogsync.errors import ConsumeError
 from binlogsync.mirror.apply import apply
 from binlogsync.mirror.clauses import is_conditional, only_renames
 from binlogsync.mirror.ddl import NO_TABLE, former_name
+from binlogsync.nats.complete_reading import StreamRecreatedError, read_sequences
 from binlogsync.nats.reader import StreamReader
-from binlogsync.nats.retained_changes import read_retained_changes
 from binlogsync.server_version import ServerFlavor, flavor_of
 from binlogsync.targets import TableStore
 from binlogsync.targets.mirror_options import MirrorOptions
@@ -54,7 +54,8 @@ class StreamTableBuilder:
         """The table as it was before the statement; None if its rows cannot be proven from the stream."""
         is_proven = False
         self._forget(table)
-        with closing(read_retained_changes(self._reader, table)) as changes:
+        retained = self._reader.first_sequence(), self._reader.last_sequence()
+        with suppress(StreamRecreatedError), closing(read_sequences(self._reader, table, retained, "past")) as changes:
             for item in (item for items in changes for item in items):
                 if _is_same(item.batch, statement):
                     return self._state(table) if is_proven else None

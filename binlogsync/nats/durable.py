@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import re
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import nats.errors
 import nats.js.errors
@@ -16,7 +14,6 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy, StreamInfo
 
-from binlogsync.codec.subjects import durable_name
 from binlogsync.nats.frame_kernel import DELIVERED, DELIVERY, REPLY, SEQUENCE
 from binlogsync.nats.message_block import MessageBlock
 from binlogsync.nats.pull import PullSubscription
@@ -31,18 +28,6 @@ UNUSED_S = 14 * 86400.0
 """The server deletes durables unused for so long; those of dropped tables and old clients would reach the limit."""
 ANNOUNCED = "binlogsync_snapshot"
 """Key of the stream's metadata: the first tokens of the subjects of rows for one consumer that are published now."""
-Purpose = Literal["backfill", "load", "look", "past", "skip"]
-_TEMPORARY = re.compile(rf"(?:{'|'.join(get_args(Purpose))})-[0-9a-f]{{8}}\Z")
-
-
-def temporary_durable(purpose: Purpose, table: tuple[str, str]) -> str:
-    """A new name for a durable of (database, table) that is deleted after use."""
-    return durable_name(f"{purpose}-{secrets.token_hex(4)}", *table)
-
-
-def is_temporary(client_id: str) -> bool:
-    """True for the client id in the name of a temporary durable."""
-    return _TEMPORARY.match(client_id) is not None
 
 
 @dataclass(frozen=True, slots=True)

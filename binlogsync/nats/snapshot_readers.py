@@ -20,10 +20,11 @@ from binlogsync.codec import subjects
 from binlogsync.errors import ConfigError, SinkError
 from binlogsync.nats.account import probe_publish, snapshot_probe
 from binlogsync.nats.client import DeniedError, NatsConnection, NatsOptions
-from binlogsync.nats.durable import ANNOUNCED, all_filters, is_temporary, list_configs
+from binlogsync.nats.durable import ANNOUNCED, all_filters, list_configs
 from binlogsync.nats.server_errors import refused_error
 from binlogsync.nats.stream_tables import Table, ask_stream, no_stream_error
 from binlogsync.nats.stream_update import request_api, update_stream
+from binlogsync.nats.temporary_durable import is_temporary
 
 Readers = Mapping[str, Collection[Table]]
 """Client id -> (database, table) of each table that it reads."""

@@ -11,7 +11,7 @@ import pytest
 
 from binlogsync.codec.subjects import stream_name, table_subject
 from binlogsync.consume import engine
-from binlogsync.consume.delivery import StreamRecreatedError, TableDelivery
+from binlogsync.consume.delivery import TableDelivery
 from binlogsync.consume.engine import ConsumeOptions, consume_together
 from binlogsync.consume.gaps import acknowledge_gaps, gaps_of, open_gaps
 from binlogsync.consume.handler import Handler
@@ -21,6 +21,7 @@ from binlogsync.errors import ConfigError
 from binlogsync.mirror.catch_up import CatchUp, find_last_checkpoint
 from binlogsync.mirror.target import Mirror
 from binlogsync.nats.client import NatsOptions
+from binlogsync.nats.complete_reading import StreamRecreatedError
 from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
 from binlogsync.targets.duckdb.file import DuckFile
