@@ -243,6 +243,15 @@ class ChangeBatch:
         impossible = {key: texts.filter(mask) for key, texts in self.impossible.items()}
         return ChangeBatch(self.schema, self.data.filter(mask), self.server_uuid, self.server_id, impossible, self.ddl)
 
+    def count_ops(self) -> dict[str, int]:
+        """Number of changes by op; a schema change is not counted."""
+        if self.ddl is not None:
+            return {}
+        ops = self.data.column("op")
+        indices, counts = (column.to_pylist() for column in pc.value_counts(ops.indices).flatten())
+        found = dict(zip(indices, counts, strict=True))
+        return {op: found[index] for index, op in enumerate(ops.dictionary.to_pylist()) if index in found}
+
     def seqs(self) -> Sequence[int]:
         """`seq` of each change."""
         numbers: Sequence[int] = self.data.column("seq").to_numpy()

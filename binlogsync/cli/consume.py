@@ -31,7 +31,7 @@ def run(settings: Settings, arguments: Namespace) -> int:
         with temporary_durable(reader, "look", (database, table), first) as durable:
             while not stop.is_set() and left != 0:
                 for item in reader.fetch(durable, _BATCH if left is None else min(left, _BATCH)):
-                    batch = item.batch if left is None else item.batch.slice(0, min(left, len(item)))
+                    batch = item.batch.slice(0, len(item) if left is None else left)
                     write_envelopes([batch], source)
                     left = None if left is None else left - len(batch)
                     reader.ack(item)

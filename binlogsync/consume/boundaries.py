@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 
 import pyarrow.compute as pc
 
@@ -12,6 +11,9 @@ from binlogsync.nats.messages import StreamBatch
 from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.position_masks import beyond_mask
 from binlogsync.position_order import PositionOrder, compare
+
+_MOST_BYTES = 64 << 20
+"""Upper limit for the changes of one transaction, besides their number."""
 
 
 def changes_up_to(
@@ -33,7 +35,7 @@ def changes_up_to(
             kept.append(item)
             continue
         if count:
-            kept.append(StreamBatch(item.batch.slice(0, count), item.sequences.slice(0, count), None))
+            kept.append(item.slice(0, count))
         return kept
     return list(items)
 
@@ -47,16 +49,45 @@ def _count_up_to(batch: ChangeBatch, at: Checkpoint) -> int:
     return len(batch) if first < 0 else first
 
 
+def is_full(items: Sequence[StreamBatch], limit: int) -> bool:
+    """True when there are `limit` changes or _MOST_BYTES."""
+    return count_changes(items) >= limit or sum(item.batch.nbytes for item in items) >= _MOST_BYTES
+
+
+def take_first(items: Sequence[StreamBatch], count: int) -> list[StreamBatch]:
+    """The first `count` changes."""
+    taken: list[StreamBatch] = []
+    for item in items:
+        if count <= 0:
+            break
+        taken.append(item if len(item) <= count else item.slice(0, count))
+        count -= len(item)
+    return taken
+
+
 def drop_first(items: Sequence[StreamBatch], done: int) -> list[StreamBatch]:
     """The items without their first `done` changes."""
-    rest: list[StreamBatch] = []
-    for item in items:
-        if done >= len(item):
-            done -= len(item)
-            continue
-        rest.append(replace(item, batch=item.batch.slice(done, len(item)), sequences=item.sequences.slice(done)))
-        done = 0
-    return rest
+    for number, item in enumerate(items):
+        if done < len(item):
+            return [item.slice(done, len(item)) if done else item, *items[number + 1 :]]
+        done -= len(item)
+    return []
+
+
+def drop_applied(
+    items: Sequence[StreamBatch], count_applied: Callable[[ChangeBatch], int]
+) -> tuple[list[StreamBatch], int]:
+    """The items without the changes that are applied, and how many are; these come first.
+
+    `count_applied` returns how many changes at the start of a batch are applied.
+    """
+    dropped = 0
+    for number, item in enumerate(items):
+        count = count_applied(item.batch)
+        dropped += count
+        if count < len(item):
+            return drop_first(items[number:], count), dropped
+    return [], dropped
 
 
 def count_changes(items: Sequence[StreamBatch]) -> int:

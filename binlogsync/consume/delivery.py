@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from binlogsync.consume.boundaries import count_changes, drop_first
+from binlogsync.consume.boundaries import count_changes, drop_first, is_full
 from binlogsync.consume.gaps import ConsumerGap, record_gap
 from binlogsync.consume.progress import ProgressKey, ProgressStore, Tracker
 from binlogsync.consume.seek import DeliveryStart, drop_processed, find_start, holds_progress
@@ -18,9 +18,6 @@ from binlogsync.nats.complete_reading import StreamRecreatedError, fetch_next
 from binlogsync.nats.reader import StreamBatch, StreamReader
 
 log = logging.getLogger(__name__)
-
-GATHERED_BYTES = 64 << 20
-"""Upper limit for the changes of one transaction, besides `max_changes`."""
 
 
 @dataclass(slots=True)
@@ -97,10 +94,8 @@ class TableDelivery:
         return self.reader.reading_ahead(self.durable, limit) if is_likely else nullcontext()
 
     def is_full(self, limit: int) -> bool:
-        """True when `limit` changes or GATHERED_BYTES are fetched."""
-        return count_changes(self.fetched) >= limit or (
-            sum(item.batch.nbytes for item in self.fetched) >= GATHERED_BYTES
-        )
+        """True when enough for a transaction is fetched."""
+        return is_full(self.fetched, limit)
 
     def has_all(self) -> bool:
         """True when all messages were fetched; an empty fetch may also be a slow one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -138,7 +139,7 @@ class LiveTable:
         """The result since the last call, without its duration."""
         tracker, delivery = self.delivery.tracker, self.delivery
         done = build_result(delivery, 0.0, 1)
-        tracker.counts, tracker.first, delivery.skipped, delivery.gap = {}, None, 0, None
+        tracker.counts, tracker.first, delivery.skipped, delivery.gap = Counter(), None, 0, None
         return done
 
     def _store_seen(self) -> None:

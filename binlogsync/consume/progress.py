@@ -6,12 +6,11 @@ A consumer whose target does not store it stores it after it applied the changes
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
-
-import numpy as np
 
 from binlogsync.change import ChangeBatch
 from binlogsync.errors import ConfigError
@@ -128,7 +127,7 @@ class Tracker:
     def __init__(self, key: ProgressKey, progress: ConsumerProgress) -> None:
         self.key = key
         self.progress = progress
-        self.counts: dict[str, int] = {}
+        self.counts: Counter[str] = Counter()
         self.stream: str | None = None  # the stream that is read, once it is proven where to start in it
         self.first: ConsumerProgress | None = None
         self.lag_s: float | None = None
@@ -157,11 +156,7 @@ class Tracker:
                 continue
             if self.first is None:
                 self.first = progress_at(batch, 0, 0, 0)
-            ops = batch.data.column("op")
-            found = np.bincount(ops.indices.to_numpy(), minlength=len(ops.dictionary))
-            for op, count in zip(ops.dictionary.to_pylist(), found.tolist(), strict=True):
-                if count:
-                    self.counts[op] = self.counts.get(op, 0) + count
+            self.counts.update(batch.count_ops())
         committed = batches[-1].data.column("ts_us")[-1].as_py()
         self.lag_s = (datetime.now(UTC) - committed).total_seconds()
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from binlogsync.change import ChangeBatch
+from binlogsync.consume.boundaries import drop_applied
 from binlogsync.consume.gaps import ConsumerGap, new_gap
 from binlogsync.consume.progress import ConsumerProgress, ProgressKey, Tracker, progress_at
 from binlogsync.errors import ConsumeError
@@ -168,16 +169,18 @@ def drop_processed(
     work: Sequence[StreamBatch], seek: DeliveryStart, tracker: Tracker
 ) -> tuple[list[StreamBatch], DeliveryStart, int]:
     """Filter out applied changes: (remaining batches, the start from here on, number of changes filtered out)."""
-    dropped = 0
-    for number, item in enumerate(work):
-        done, found = _done(item.batch, tracker.progress, seek.found)
-        seek = replace(seek, found=seek.found or found)
-        dropped += done
-        if done < len(item):
-            log.info("%s: %d applied changes filtered out; resuming", tracker.key, dropped)
-            rest = StreamBatch(item.batch.slice(done, len(item)), item.sequences.slice(done), item.reply)
-            return [rest, *work[number + 1 :]], replace(seek, drops_done=False), dropped
-    return [], seek, dropped
+    found = seek.found
+
+    def count_applied(batch: ChangeBatch) -> int:
+        nonlocal found
+        done, is_found = _done(batch, tracker.progress, found)
+        found = found or is_found
+        return done
+
+    rest, dropped = drop_applied(work, count_applied)
+    if rest:
+        log.info("%s: %d applied changes filtered out; resuming", tracker.key, dropped)
+    return rest, replace(seek, found=found, drops_done=not rest), dropped
 
 
 def _done(batch: ChangeBatch, progress: ConsumerProgress, found: bool) -> tuple[int, bool]:

@@ -83,11 +83,14 @@ def first_sequence(
     if isinstance(end, int):
         return min(end, beyond)
     if isinstance(end, datetime):
-        return _bisect(reader, table, lambda batch: _committed(batch) >= end)
-    if isinstance(end, Bookmark):
-        return _bisect(reader, table, _is_after(end.checkpoint, f"the bookmark {end.key}"))
-    checkpoint = _to_checkpoint(reader, end)
-    return beyond if checkpoint is None else _bisect(reader, table, _is_after(checkpoint, str(end)))
+        is_wanted = _is_committed_since(end)
+    elif isinstance(end, Bookmark):
+        is_wanted = _is_after(end.checkpoint, f"the bookmark {end.key}")
+    elif (checkpoint := _to_checkpoint(reader, end)) is None:
+        return beyond
+    else:
+        is_wanted = _is_after(checkpoint, str(end))
+    return reader.find_first(*table, is_wanted, (reader.first_sequence(), beyond)) or beyond
 
 
 def _to_checkpoint(reader: StreamReader, end: object) -> Checkpoint | None:
@@ -111,19 +114,6 @@ def _parse(text: str) -> datetime | int | str | GtidSet | BinlogPosition | Bookm
     return end.number if isinstance(end, StreamSequence) else end
 
 
-def _bisect(reader: StreamReader, table: tuple[str, str], is_wanted: Callable[[ChangeBatch], bool]) -> int:
-    """The first message of the table whose changes are wanted; all unwanted ones must come before the wanted ones."""
-    low, high = reader.first_sequence(), reader.last_sequence() + 1
-    while low < high:
-        middle = (low + high) // 2
-        found = reader.changes_from(*table, middle)
-        if not found or found[-1].last_sequence >= high or is_wanted(found[-1].batch):
-            high = middle
-        else:
-            low = found[-1].last_sequence + 1
-    return low
-
-
 def _is_after(checkpoint: Checkpoint, name: str) -> Callable[[ChangeBatch], bool]:
     """A test whether a batch has changes after the checkpoint: by position on one server, else by GTID."""
 
@@ -139,7 +129,6 @@ def _is_after(checkpoint: Checkpoint, name: str) -> Callable[[ChangeBatch], bool
     return has_changes_after
 
 
-def _committed(batch: ChangeBatch) -> datetime:
-    """Commit time of the last change of the batch."""
-    moment: datetime = batch.data.column("ts_us")[len(batch) - 1].as_py()
-    return moment
+def _is_committed_since(moment: datetime) -> Callable[[ChangeBatch], bool]:
+    """A test whether the last change of a batch was committed at that time or later."""
+    return lambda batch: bool(batch.data.column("ts_us")[len(batch) - 1].as_py() >= moment)

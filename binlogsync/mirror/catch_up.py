@@ -151,9 +151,9 @@ class CatchUp:
         for item in self._fetched:
             count = int((np.asarray(item.sequences) <= end).sum())
             if count:
-                todo.append(StreamBatch(item.batch.slice(0, count), item.sequences.slice(0, count), None))
+                todo.append(item.slice(0, count))
             if count < len(item):
-                rest.append(StreamBatch(item.batch.slice(count, len(item)), item.sequences.slice(count), item.reply))
+                rest.append(item.slice(count, len(item)))
         self._fetched = rest
         if todo:
             moved = replace(self._load, applied=todo[-1].last_sequence)

@@ -53,6 +53,11 @@ class StreamBatch:
     def __len__(self) -> int:
         return len(self.batch)
 
+    def slice(self, start: int, stop: int) -> StreamBatch:
+        """The changes start..stop-1, without a copy; they can be acked if the last one is among them."""
+        reply = self.reply if stop >= len(self) else None
+        return StreamBatch(self.batch.slice(start, stop), self.sequences.slice(start, stop - start), reply)
+
     @property
     def last_sequence(self) -> int:
         """Stream sequence of the last change."""

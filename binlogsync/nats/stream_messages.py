@@ -53,6 +53,26 @@ class StreamMessages(ABC):
             sequence = message[1].sequence + 1
         return []
 
+    def find_first(
+        self, database: str, table: str, is_wanted: Callable[[ChangeBatch], bool], bounds: tuple[int, int]
+    ) -> int | None:
+        """Sequence of the first message of that table that is wanted, by bisection; None if there is none.
+
+        The bounds are the first sequence to search, and the one after the last. All messages after a wanted one must
+        be wanted too. `is_wanted` gets the last changes of a message.
+        """
+        first, (low, high) = None, bounds
+        while low < high:
+            middle = (low + high) // 2
+            found = self.changes_from(database, table, middle)
+            if not found or found[-1].last_sequence >= high:
+                high = middle
+            elif is_wanted(found[-1].batch):
+                first, high = found[-1].last_sequence, middle
+            else:
+                low = found[-1].last_sequence + 1
+        return first
+
     def checkpoint_at(self, sequence: int) -> Checkpoint | None:
         """The checkpoint in the message with that sequence; None if it has none, or is not in the stream.
 

@@ -6,7 +6,7 @@ The dump does not register as a replica and ends at the end of the binlog, so a 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from typing import Literal
 
@@ -45,7 +45,7 @@ class BinlogRangeReader:
         self._config = config
         self._table = (database, table)
 
-    def read(self, range_: ReplayRange, stop: threading.Event) -> Iterator[ReadStep]:
+    def read(self, range_: ReplayRange, stop: threading.Event) -> Generator[ReadStep]:
         """See RangeReader."""
         if range_.is_empty:
             self.expected = 0

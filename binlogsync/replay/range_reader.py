@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -31,7 +31,7 @@ class RangeReader(Protocol):
     expected: int | None
     """Number of changes in the range; None while it is unknown."""
 
-    def read(self, range_: ReplayRange, stop: threading.Event) -> Iterator[ReadStep]:
+    def read(self, range_: ReplayRange, stop: threading.Event) -> Generator[ReadStep]:
         """Yield every change of the range once, in order; return early when `stop` is set.
 
         Raises SinkError, WireError, SourceError, PositionError, DecodeError.

@@ -11,15 +11,17 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
+from binlogsync.consume.boundaries import drop_first, is_full, take_first
 from binlogsync.nats.reader import StreamBatch
 from binlogsync.replay.origin import Origin, choose_reader
 from binlogsync.replay.range_reader import RangeReader
 from binlogsync.replay.ranges import ReplayPlan, ReplayRange
 from binlogsync.replay.sources import ChangeSources
-from binlogsync.replay.targets import AppliedFilter, ReplayTarget, count_ops
+from binlogsync.replay.targets import AppliedFilter, ReplayTarget
 from binlogsync.text_format import format_rate
 
 _REPORT_S = 0.5
@@ -174,28 +176,28 @@ class _ReplayRun:
         """Read one range."""
         if self.stop.is_set():
             return
-        reader = choose_reader(self.task.sources, self.plan, range_, self.task.origin)
+        reader, size = choose_reader(self.task.sources, self.plan, range_, self.task.origin), self.task.batch_changes
         counts: Counter[str] = Counter()
         pending: list[StreamBatch] = []
-        for step in reader.read(range_, self.stop):
-            for item in step.items:
-                counts.update(count_ops(item.batch))
-                new = self.filter.filter(item)
-                self.before += _count_changes(item) - (_count_changes(new) if new is not None else 0)
-                for batch in _split(new, self.task.batch_changes):
-                    pending.append(batch)
-                    if sum(map(len, pending)) >= self.task.batch_changes:
-                        self.write(pending)
-            self.report(index + step.share, counts.total(), reader)
+        with closing(reader.read(range_, self.stop)) as steps:
+            for step in steps:
+                new = self.filter.filter(step.items)
+                found = _count_ops(step.items)
+                counts += found
+                self.before += found.total() - _count_ops(new).total()
+                pending += new
+                while is_full(pending, size):
+                    self.write(take_first(pending, size))
+                    pending = drop_first(pending, size)
+                self.report(index + step.share, counts.total(), reader)
         self.write(pending)
         self.done.append(RangeResult(range_, reader.name, dict(counts)))
         self.report(index + 1.0, 0, reader, is_last=True)
 
-    def write(self, pending: list[StreamBatch]) -> None:
-        """Write the batches to the target and clear the list."""
-        if pending and not self.stop.is_set():
-            self.task.target.write(pending, self.stop)
-        pending.clear()
+    def write(self, items: Sequence[StreamBatch]) -> None:
+        """Write the changes to the target."""
+        if items and not self.stop.is_set():
+            self.task.target.write(items, self.stop)
 
     def report(self, ranges: float, changes: int, reader: RangeReader, *, is_last: bool = False) -> None:
         """Report the progress at most twice per second; `changes` are those of the current range."""
@@ -218,18 +220,9 @@ class _ReplayRun:
         return ReplayResult(self.plan, tuple(self.done), self.before, seconds, not self.stop.is_set(), is_resumed)
 
 
-def _split(item: StreamBatch | None, size: int) -> Iterator[StreamBatch]:
-    """The batch, split into batches of at most `size` changes."""
-    count = 0 if item is None else len(item)
-    for start in range(0, count, size):
-        assert item is not None
-        stop = min(start + size, count)
-        if count <= size:
-            yield item
-        else:
-            yield StreamBatch(item.batch.slice(start, stop), item.sequences.slice(start, stop - start), None)
-
-
-def _count_changes(item: StreamBatch) -> int:
-    """Number of row changes in the batch."""
-    return len(item) if item.batch.ddl is None else 0
+def _count_ops(items: Sequence[StreamBatch]) -> Counter[str]:
+    """Number of changes by op."""
+    counts: Counter[str] = Counter()
+    for item in items:
+        counts.update(item.batch.count_ops())
+    return counts

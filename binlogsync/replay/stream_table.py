@@ -127,18 +127,7 @@ class StreamTable:
 
     def first(self, mask: Mask) -> int | None:
         """Sequence of the table's first message whose last change matches the mask; all later changes must match."""
-        low, high = self.bounds()
-        first: int | None = None
-        while low < high:
-            middle = (low + high) // 2
-            found = self.reader.changes_from(*self.table, middle)
-            if not found:
-                high = middle
-            elif mask(found[-1].batch)[-1].as_py():
-                first, high = found[-1].last_sequence, middle
-            else:
-                low = found[-1].last_sequence + 1
-        return first
+        return self.reader.find_first(*self.table, lambda batch: mask(batch)[-1].as_py(), self.bounds())
 
     def newest_up_to(self, limit: int) -> int | None:
         """Sequence of the table's last message up to the limit; None for none."""

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from binlogsync.change import ChangeBatch
+from binlogsync.consume.boundaries import drop_applied
 from binlogsync.errors import PositionError
 from binlogsync.nats.reader import StreamBatch
 from binlogsync.position import Checkpoint
-from binlogsync.replay.ranges import ReplayPlan, mask_from, select_changes
+from binlogsync.replay.ranges import ReplayPlan, mask_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +94,21 @@ class AppliedFilter:
         self._done = done
         self._is_past = self._has_matched = done is None
 
-    def filter(self, item: StreamBatch) -> StreamBatch | None:
-        """The changes that are not stored yet; None if there are none."""
-        if self._is_past or self._done is None:
-            return item
-        if item.batch.server_uuid != self._done.server_uuid:
-            return None  # before the stored checkpoint, in the order of the first start; `check` verifies it
+    def filter(self, items: Sequence[StreamBatch]) -> list[StreamBatch]:
+        """The changes that are not stored yet."""
+        if self._is_past:
+            return list(items)
+        rest, _ = drop_applied(items, self._count_applied)
+        self._is_past = bool(rest)
+        return rest
+
+    def _count_applied(self, batch: ChangeBatch) -> int:
+        """How many changes at the start of the batch are stored."""
+        assert self._done is not None
+        if batch.server_uuid != self._done.server_uuid:
+            return len(batch)  # before the stored checkpoint, in the order of the first start; `check` verifies it
         self._has_matched = True
-        mask = mask_from(item.batch, self._done)
-        self._is_past = bool(mask[-1].as_py())
-        return select_changes(item, mask) if mask.true_count else None
+        return int(mask_from(batch, self._done).false_count)
 
     def check(self, plan: ReplayPlan) -> None:
         """Call at the end: raises PositionError if no change came from the server of the stored checkpoint."""
@@ -112,11 +117,3 @@ class AppliedFilter:
                 f"{plan.name}: this replay is stored up to {self._done} of server {self._done.server_uuid}, but "
                 "no change of that server is in the range now, so it cannot resume; remove its output and start again"
             )
-
-
-def count_ops(batch: ChangeBatch) -> dict[str, int]:
-    """Number of changes by op; schema changes are not counted."""
-    if batch.ddl is not None:
-        return {}
-    counted = pc.value_counts(batch.data.column("op").cast(pa.string())).to_pylist()
-    return {item["values"]: item["counts"] for item in counted}

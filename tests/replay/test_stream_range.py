@@ -21,7 +21,7 @@ from tests.nats_commands import delete_stream, purge_stream
 from tests.samples import SampleTransaction
 
 pytestmark = pytest.mark.server
-FLUSHES = [[SampleTransaction((0,))]] * 60
+FLUSHES = [[SampleTransaction((0,))]] * 30
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_messages_that_are_dropped_before_they_are_read_are_an_error(
     table, range_ = whole_range(reader)
     steps = table.read(range_, threading.Event())
     next(steps)
-    purge_stream(stream.url, stream_name(stream.name), keep=10)
+    purge_stream(stream.url, stream_name(stream.name), keep=5)
     with pytest.raises(SinkError, match=r"dropped messages of the range all after sequence .* start the replay again"):
         list(steps)
 
