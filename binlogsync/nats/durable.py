@@ -84,7 +84,12 @@ class DurableConsumer:
         return [self.subject, *own]
 
     def config(self) -> ConsumerConfig:
-        """The configuration to create it again, starting after the last message returned."""
+        """The configuration to create it again, starting after the last message returned.
+
+        The server keeps its state in memory: in a file, each write contains all unacked messages, which is a third of
+        the processor time that nats-server spends on a large backlog. A durable lost in a restart of the server is
+        created again from the stored progress.
+        """
         filters = self.filters
         return ConsumerConfig(
             durable_name=self.name,
@@ -93,6 +98,7 @@ class DurableConsumer:
             ack_policy=AckPolicy.ALL,
             ack_wait=_ACK_WAIT_S,
             max_ack_pending=-1,
+            mem_storage=True,
             filter_subject=filters[0] if len(filters) == 1 else None,
             filter_subjects=filters if len(filters) > 1 else None,
             inactive_threshold=self.inactive_s,
@@ -158,11 +164,12 @@ class DurableConsumer:
     def is_positioned(self, info: ConsumerInfo) -> bool:
         """True when the server's durable has no unacked message and will deliver the next message required.
 
-        Notes its filters.
+        Notes its filters. False for a durable of an earlier version, whose state is in a file.
         """
         if (
             self.note_filters(info) != set(self.filters)
             or info.config.ack_policy != AckPolicy.ALL
+            or not info.config.mem_storage
             or info.num_ack_pending
         ):
             return False

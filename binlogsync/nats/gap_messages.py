@@ -25,7 +25,11 @@ def read_gap_texts(reader: StreamReader) -> list[str]:
 
 async def _read(client: Client, reader: StreamReader) -> list[str]:
     config = ConsumerConfig(
-        deliver_policy=DeliverPolicy.ALL, ack_policy=AckPolicy.NONE, headers_only=True, inactive_threshold=60.0
+        deliver_policy=DeliverPolicy.ALL,
+        ack_policy=AckPolicy.NONE,
+        headers_only=True,
+        inactive_threshold=60.0,
+        mem_storage=True,
     )
     subject = subjects.checkpoint_subject(reader.source)
     subscription = await client.jetstream().pull_subscribe(subject, stream=reader.stream, config=config)

@@ -19,7 +19,8 @@ def check_consumer(client_id: str, readers: Readers) -> Collection[Table]:
     if client_id not in readers:
         raise ConfigError(
             f"no consumer {client_id!r} reads the stream; those that do are: {_join(sorted(readers)) or 'none'}. A "
-            "consumer is known from its first run on, until it has not run for 14 days"
+            "consumer is known from its first run on, until nats-server is restarted or it has not run for 14 days: "
+            "start it, then request the snapshot again"
         )
     return readers[client_id]
 
