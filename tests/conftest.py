@@ -11,12 +11,14 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from binlogsync import servers
 from tests.databases import FreshDatabase, fresh_database
+from tests.scheduling import FileScheduling, order_of
 
 # A busy machine makes a slow example, not a wrong one; and the share of examples that a test discards is random.
 settings.register_profile(
@@ -39,18 +41,24 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(lambda: os.chdir(config.invocation_params.dir))
     config.args = [str(config.invocation_params.dir / argument) for argument in config.args]
     os.chdir(folder.name)
+    # What is collected stays for good; to search it for garbage again and again takes a tenth of the time.
+    gc.disable()
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileScheduling | None:
+    return FileScheduling(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # The longest tests first: with several workers, the short ones then keep all workers busy until the end.
-    items.sort(key=lambda item: item.path.parent.name not in ("e2e", "browser"))
+    items.sort(key=order_of)
     for item in items:
         if _SERVER_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("server")
 
 
 def pytest_collection_finish() -> None:
-    # Garbage collections then skip what the imported modules made, which stays for good.
+    # Garbage collections then skip what the imported modules made.
+    gc.enable()
     gc.collect()
     gc.freeze()
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import zlib
 from calendar import monthrange
-from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from decimal import Decimal, localcontext
-from functools import cache
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,22 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from binlogsync.binlog import crc
-from binlogsync.binlog.compiling import compile_standalone
 from binlogsync.binlog.memory import address
 from binlogsync.binlog.types import decimals as decimal_kernels
 from binlogsync.binlog.types import labels, temporal, text
 from binlogsync.binlog.types.decimals import decimal_size, decimal_text
 from binlogsync.binlog.types.jsonb import double_text
 from binlogsync.binlog.value_pointers import ZEROS
+from tests.compiled_kernels import compiled
 
 EPOCH = date(1970, 1, 1)
 _BYTES_OF_DIGITS = (0, 1, 1, 2, 2, 3, 3, 4, 4, 4)
-
-
-def compiled(kernel: Callable[..., Any]) -> Callable[..., Any]:
-    """The kernel, compiled at its first call: collecting the tests must not take seconds."""
-    compile_once = cache(lambda: compile_standalone(kernel))
-    return lambda *arguments: compile_once()(*arguments)
 
 
 crc32, decimal, decimals_ = (

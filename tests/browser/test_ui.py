@@ -27,6 +27,7 @@ from tests.waiting import wait_until
 
 PICTURES = Path(__file__).parents[2] / ".screenshots"
 TABLES = [TableName.parse(name, SOURCE) for name in ("shop.customers", "shop.orders", "shop.order_items")]
+REPLAYED = TABLES[1]
 OBSERVATIONS = 3
 PARTITIONS = 200
 LEAST_INK = 0.004
@@ -60,17 +61,23 @@ def browser() -> str:
 
 @pytest.fixture(scope="module")
 def stack(browser: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The demo, once its tail has reported a few times and all mirrors are there."""
+    """The demo, once its tail has reported a few times and all mirrors and bookmarks are there.
+
+    Its workload ends before the tests begin: what the pages show is there, and the processors are free for them.
+    """
     folder = tmp_path_factory.mktemp("ui")
     with start_servers(folder) as (mysql, nats):
         create(mysql)
-        with dagster(mysql, nats, folder, free_port()) as running, DemoWorkload(mysql, rate=20):
-            # Partitions before the bookmarks, more than the dialog shows at once. They come first because Dagster
-            # takes seconds to start.
-            with instance_of(running) as instance:
-                instance.add_dynamic_partitions("bookmarks_main", [f"added_{n:03}" for n in range(PARTITIONS)])
-            look(running, 120, "observations of the tail", has_observations)
-            look(running, 60, "all mirrors", lambda instance: all(has_materialized(instance, name) for name in TABLES))
+        with dagster(mysql, nats, folder, free_port()) as running:
+            with DemoWorkload(mysql, rate=10):
+                # Partitions before the bookmarks, more than the dialog shows at once. They come first because Dagster
+                # takes seconds to start.
+                with instance_of(running) as instance:
+                    instance.add_dynamic_partitions("bookmarks_main", [f"added_{n:03}" for n in range(PARTITIONS)])
+                look(running, 120, "observations of the tail", has_observations)
+                look(running, 60, "all mirrors", have_materialized)
+                with closing(SQLitePositionStore(running.positions)) as store:
+                    wait_until(lambda: bookmarks_with_changes(running, store), 120, "bookmarks with changes between")
             yield running
 
 
@@ -125,11 +132,9 @@ def test_the_sensors_are_on(page: Page, stack: Stack) -> None:
 
 
 def test_three_bookmarks_are_replayed_with_a_few_clicks(page: Page, stack: Stack) -> None:
-    name = TABLES[1]
+    name = REPLAYED
     with closing(SQLitePositionStore(stack.positions)) as store:
-        bookmarks = wait_until(
-            lambda: with_changes_between(stack, name, of_intervals(store)), 120, "four bookmarks with changes between"
-        )
+        bookmarks = bookmarks_with_changes(stack, store)
     keys, key = [bookmark.key for bookmark in bookmarks[:3]], name.replay_key
     look(stack, 60, "partitions", lambda instance: {*keys} <= {*instance.get_dynamic_partitions("bookmarks_main")})
 
@@ -209,11 +214,12 @@ def of_intervals(store: SQLitePositionStore) -> list[Bookmark]:
     return [bookmark for bookmark in store.bookmarks.load(SOURCE) if bookmark.reason == "interval"][:-1]
 
 
-def with_changes_between(stack: Stack, name: TableName, bookmarks: list[Bookmark]) -> list[Bookmark]:
-    """Four bookmarks in a row with changes of the table after each of the first three; none if there are none yet."""
+def bookmarks_with_changes(stack: Stack, store: SQLitePositionStore) -> list[Bookmark]:
+    """Four bookmarks in a row with changes of REPLAYED after each of the first three; none if there are none yet."""
+    bookmarks = of_intervals(store)
     for first in range(len(bookmarks) - 3):
         four = bookmarks[first : first + 4]
-        if all(sum(audit_counts(stack, name, *ends).values()) for ends in pairwise(four)):
+        if all(sum(audit_counts(stack, REPLAYED, *ends).values()) for ends in pairwise(four)):
             return four
     return []
 
@@ -264,9 +270,9 @@ def has_observations(instance: dg.DagsterInstance) -> bool:
     return len(instance.fetch_observations(binlog_key(SOURCE), limit=OBSERVATIONS).records) >= OBSERVATIONS
 
 
-def has_materialized(instance: dg.DagsterInstance, name: TableName) -> bool:
-    """True once the consumer of the table has."""
-    return instance.get_latest_materialization_event(name.consumer_key) is not None
+def have_materialized(instance: dg.DagsterInstance) -> bool:
+    """True once the consumers of all tables have."""
+    return all(instance.get_latest_materialization_event(name.consumer_key) is not None for name in TABLES)
 
 
 def newest_tail(instance: dg.DagsterInstance) -> dg.DagsterRun:

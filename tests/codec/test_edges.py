@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from binlogsync.binlog.compiling import compile_standalone
 from binlogsync.binlog.memory import address
 from binlogsync.codec import json_kernels
 from binlogsync.codec.envelope_writer import EnvelopePart, render_rows
@@ -21,8 +20,9 @@ from binlogsync.codec.json_columns import labels, strings
 from binlogsync.codec.lookup_tables import TABLES
 from binlogsync.codec.renderers import column_values, render_column
 from binlogsync.schema import Column, arrow_type
+from tests.compiled_kernels import compiled
 
-put_number = compile_standalone(json_kernels.put_number)
+put_number = compiled(json_kernels.put_number)
 INTEGERS = [
     Column("c", kind, unsigned=unsigned)
     for kind in ("tinyint", "smallint", "mediumint", "int", "bigint")
