@@ -75,7 +75,10 @@ def mariadb(
     """
     found = find_installation(release)
     location = ServerLocation(data_dir, port)
-    with run_server(lambda run_dir: prepare_server(found, MariaDBServer, run_dir, location, options or {})) as server:
+    with run_server(
+        lambda run_dir: prepare_server(found, MariaDBServer, run_dir, location, options or {}),
+        keeps_data=data_dir is not None,
+    ) as server:
         yield server
 
 

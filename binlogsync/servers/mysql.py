@@ -60,7 +60,10 @@ def mysql(
         {name: value for name, value in (options or {}).items() if name in _INITIALISATION_OPTIONS}
     )
     location = ServerLocation(data_dir, port)
-    with run_server(lambda run_dir: prepare_server(found, MySQLServer, run_dir, location, options or {})) as server:
+    with run_server(
+        lambda run_dir: prepare_server(found, MySQLServer, run_dir, location, options or {}),
+        keeps_data=data_dir is not None,
+    ) as server:
         yield server
 
 

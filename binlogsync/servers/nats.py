@@ -57,7 +57,8 @@ def nats(
     """
     found = find_server()
     with run_server(
-        lambda run_dir: _prepare_server(found, store_dir or run_dir / "store", run_dir, port, options or {})
+        lambda run_dir: _prepare_server(found, store_dir or run_dir / "store", run_dir, port, options or {}),
+        keeps_data=store_dir is not None,
     ) as server:
         yield server
 

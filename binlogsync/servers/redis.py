@@ -53,7 +53,8 @@ def redis(
     """
     found = find_server()
     with run_server(
-        lambda run_dir: _prepare_server(found, data_dir or run_dir / "data", run_dir, port, options or {})
+        lambda run_dir: _prepare_server(found, data_dir or run_dir / "data", run_dir, port, options or {}),
+        keeps_data=data_dir is not None,
     ) as server:
         yield server
 

@@ -24,7 +24,7 @@ from pipelines.definitions import build_deployment
 from resources.connections import configured_resources
 from tests.databases import FreshDatabase
 
-SHIFTS = 20
+SHIFT_S, LONGEST_SHIFT_S = 2.0, 120.0
 
 
 @dataclass(frozen=True)
@@ -47,20 +47,23 @@ class DagsterProject:
 
     def definitions(self, *tables: TableAsset, **options: Any) -> dg.Definitions:
         settings = Settings.read(self.folder)
-        config = TailConfig(
-            **{**build_tail_config(settings).model_dump(), "shift_s": 3.0, "flush_interval_s": 0.2, **options}
-        )
+        config = TailConfig(**{**build_tail_config(settings).model_dump(), "flush_interval_s": 0.2, **options})
         return build_deployment(settings, ConsumerDefinitions(tables, (), ()), config, running=False)
 
     def tail(self, built: dg.Definitions) -> dg.ExecuteInProcessResult:
-        """Run the tail's job, again until the server's transactions are stored: a busy machine needs several shifts."""
+        """Run the tail's job until the server's transactions are stored: a busy machine needs a longer shift."""
         executed = GtidSet.parse(self.mysql.execute("SELECT @@GLOBAL.gtid_executed")[0][0])
         job = built.resolve_job_def(f"tail_{self.source}")
-        for _ in range(SHIFTS):
-            result = job.execute_in_process(instance=self.instance)
+        assert job.run_config is not None
+        ((op, default),) = job.run_config["ops"].items()
+        shift_s = SHIFT_S
+        while shift_s <= LONGEST_SHIFT_S:
+            config = {"ops": {op: {"config": {**default["config"], "shift_s": shift_s}}}}
+            result = job.execute_in_process(instance=self.instance, run_config=config)
             if not result.success or self._has_stored(executed):
                 return result
-        raise AssertionError(f"{SHIFTS} shifts of the tail did not store {executed}")
+            shift_s *= 2
+        raise AssertionError(f"a shift of {shift_s / 2:g} s of the tail did not store {executed}")
 
     def _has_stored(self, executed: GtidSet) -> bool:
         with closing(SQLitePositionStore(self.folder / "positions.db")) as store:
