@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 from binlogsync.position import Checkpoint
 from binlogsync.schema import TableSchema
-from binlogsync.sql_identifiers import quote_ansi
 from binlogsync.targets.mirror_options import NO_POLICIES, ROW_ID, MirrorOptions, MirrorPolicies
 
-__all__ = ["REPLAY_MARK", "ROW_ID", "ChangePosition", "MirrorOptions", "MirrorState", "spare_name"]
+__all__ = ["REPLAY_MARK", "ROW_ID", "ChangePosition", "MirrorOptions", "MirrorState"]
 
 REPLAY_MARK = " "
 """Suffix of the database name of a replayed table in the stored states; a name in MySQL cannot end in a space."""
@@ -65,28 +63,9 @@ class MirrorState:
         return (*self.policies.metadata, *(() if self.deleted_at is None else (self.deleted_at,)))
 
     @property
-    def live_condition(self) -> str:
-        """SQL that is true for rows that are not deleted."""
-        return "true" if self.deleted_at is None else f"{quote_ansi(self.deleted_at)} IS NULL"
-
-    @property
     def name(self) -> str:
         """ "database.table"."""
         return f"{self.database.removesuffix(REPLAY_MARK)}.{self.table}"
-
-    @property
-    def target(self) -> str:
-        """The table, as SQL, with its catalog, because a schema may have the name of a catalog."""
-        return quote_ansi(*self.location)
-
-    def beside(self, table: str) -> str:
-        """Another table in its schema, as SQL."""
-        return quote_ansi(*self.location[:2], table)
-
-    def spare(self, purpose: str) -> str:
-        """Name of a helper table that replaces the mirror's table later."""
-        own = (self.database, self.table) if self.policies.is_placed else ()  # another mirror may want the location
-        return spare_name(purpose, "\0".join((self.location[2], *own)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +76,3 @@ class ChangePosition:
     file: str
     pos: int
     row: int = 0
-
-
-def spare_name(purpose: str, table: str) -> str:
-    """A name for a helper table beside the mirror, the same for the same table and purpose."""
-    return f"binlogsync_{purpose}_{hashlib.sha256(table.encode()).hexdigest()}"

@@ -38,7 +38,7 @@ from binlogsync.sinks.audit import AuditSink
 from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.targets.duckdb.file import quote
 from binlogsync.targets.duckdb.history import history_column
-from binlogsync.targets.duckdb.names import locate
+from binlogsync.targets.duckdb.names import locate, sibling_sql
 from binlogsync.targets.duckdb.state import load_state
 from binlogsync.targets.duckdb.store import DuckStore
 from binlogsync.targets.mirror_state import MirrorOptions
@@ -213,7 +213,7 @@ class TailedTables:
             path = quote(catalog, *locate(connection, *name))
             if is_history:
                 state = load_state(connection, *name)
-                path = state.beside(state.history_table or "")
+                path = sibling_sql(state, state.history_table or "")
             return Counter(connection.execute(sql.replace("{}", path, 1)).fetchall())
 
     def audited(self, table: NamedTable) -> Rows:

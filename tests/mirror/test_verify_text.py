@@ -21,6 +21,7 @@ from binlogsync.snapshot.view import read_table
 from binlogsync.targets.comparison import Comparison
 from binlogsync.targets.duckdb.file import DuckFile
 from binlogsync.targets.duckdb.fingerprints import fingerprint_query
+from binlogsync.targets.duckdb.names import table_sql
 from binlogsync.targets.duckdb.state import load_state
 from binlogsync.targets.factory import open_comparer
 from tests.binlog.exact.compare import insert_rows, sample_rows, settings
@@ -49,7 +50,7 @@ class VerifiedMirror:
             connection.execute("SET TimeZone = 'UTC'")
             state = load_state(connection, self.database.name, table)
             assert state.schema is not None
-            here = connection.sql(fingerprint_query(state.target, state.schema)).to_arrow_table()
+            here = connection.sql(fingerprint_query(table_sql(state), state.schema)).to_arrow_table()
         with (
             read_table(self.config, self.database.name, table) as found,
             open_comparer(100, 5) as comparer,

@@ -18,10 +18,10 @@ from binlogsync.replay.to_tables import TableTarget
 from binlogsync.schema import Column, TableSchema
 from binlogsync.targets.duckdb.file import META_SCHEMA, DuckFile, quote
 from binlogsync.targets.duckdb.history import history_column
-from binlogsync.targets.duckdb.names import locate
+from binlogsync.targets.duckdb.names import locate, spare_name
 from binlogsync.targets.duckdb.state import ensure_meta, load_state
 from binlogsync.targets.duckdb.transaction import DuckTransaction
-from binlogsync.targets.mirror_state import MirrorOptions, spare_name
+from binlogsync.targets.mirror_state import MirrorOptions
 from tests.duck import Change, make_batch, query
 from tests.mirror.test_mirror_ddl import ddl
 

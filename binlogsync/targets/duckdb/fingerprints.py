@@ -16,6 +16,7 @@ from binlogsync.position import Checkpoint
 from binlogsync.position_order import compare_or_raise
 from binlogsync.schema import BINARY_TYPES, GEOMETRY_TYPES, Column, TableSchema
 from binlogsync.targets.duckdb.file import META_SCHEMA, ensure_once, first_row, quote
+from binlogsync.targets.duckdb.names import live_condition, table_sql
 from binlogsync.targets.fingerprints import Fingerprint, FingerprintRequest
 from binlogsync.targets.mirror_state import MirrorState
 
@@ -68,7 +69,7 @@ def write_fingerprint(connection: duckdb.DuckDBPyConnection, state: MirrorState,
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(
             f"CREATE TABLE {_fingerprint_table(request.id)} AS "
-            f"{fingerprint_query(state.target, state.schema)} WHERE {state.live_condition}"
+            f"{fingerprint_query(table_sql(state), state.schema)} WHERE {live_condition(state)}"
         )
     text = None if state.schema is None else state.schema.to_json()
     connection.execute(f"UPDATE {REQUESTS} SET is_done = true, schema_json = ? WHERE id = ?", [text, request.id])

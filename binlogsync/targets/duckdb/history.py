@@ -25,7 +25,16 @@ import pyarrow as pa
 from binlogsync.schema import TableSchema
 from binlogsync.targets.duckdb.column_types import duck_type
 from binlogsync.targets.duckdb.file import quote
-from binlogsync.targets.duckdb.names import fold_name, fold_sql, free_name, has_relation, is_taken
+from binlogsync.targets.duckdb.names import (
+    fold_name,
+    fold_sql,
+    free_name,
+    has_relation,
+    is_taken,
+    live_condition,
+    sibling_sql,
+    table_sql,
+)
 from binlogsync.targets.duckdb.row_images import VIEW, RowImages, positional_names, rows_as_view, sign_columns, stack
 from binlogsync.targets.duckdb.state import store_state
 from binlogsync.targets.mirror_state import ROW_ID, ChangePosition, MirrorState
@@ -85,7 +94,7 @@ def close_versions(connection: duckdb.DuckDBPyConnection, state: MirrorState, at
     table = _history_name(connection, state)
     if has_relation(connection, state.location[1], table):
         ends = ", ".join(f"{column} = {value}" for column, value in zip(_TO, _values(at), strict=True))
-        connection.execute(f"UPDATE {state.beside(table)} SET {ends} WHERE valid_to IS NULL")
+        connection.execute(f"UPDATE {sibling_sql(state, table)} SET {ends} WHERE valid_to IS NULL")
 
 
 def open_versions(connection: duckdb.DuckDBPyConnection, state: MirrorState, at: ChangePosition) -> MirrorState:
@@ -98,7 +107,7 @@ def open_versions(connection: duckdb.DuckDBPyConnection, state: MirrorState, at:
     names = [quote(history_column(column.name)) for column in schema.columns]
     connection.execute(
         f"INSERT INTO {table} ({', '.join([*names, *_FROM])}) SELECT {', '.join([*columns, *_values(at)])} "
-        f"FROM {state.target} WHERE {state.live_condition}"
+        f"FROM {table_sql(state)} WHERE {live_condition(state)}"
     )
     return state
 
@@ -130,7 +139,7 @@ def ensure_history(
     name = _history_name(connection, state)
     if state.history_table != name:
         state = store_state(connection, replace(state, history_table=name))
-    table = state.beside(name)
+    table = sibling_sql(state, name)
     existing = _columns(connection, state, name)
     if not existing:
         own = ", ".join(f"{quote(name)} {kind}" for name, kind in _BOUNDS)

@@ -26,7 +26,7 @@ from binlogsync.targets.duckdb.mirror_tables import (
     drop_table,
     free_location,
 )
-from binlogsync.targets.duckdb.names import fold_sql, has_relation
+from binlogsync.targets.duckdb.names import fold_sql, has_relation, sibling_sql, spare_of
 from binlogsync.targets.duckdb.row_images import insert_table, row_images
 from binlogsync.targets.duckdb.rows import apply_keyed
 from binlogsync.targets.duckdb.soft_deletes import copy_deleted_rows
@@ -46,7 +46,7 @@ _PURPOSE = "reading"
 
 def _spare(state: MirrorState) -> str:
     """The spare table, as SQL."""
-    return state.beside(state.spare(_PURPOSE))
+    return sibling_sql(state, spare_of(state, _PURPOSE))
 
 
 def begin_load(
@@ -66,7 +66,7 @@ def begin_load(
 
 def _place(state: MirrorState) -> tuple[str, str, str]:
     """The values of _PLACE."""
-    return (*state.location[1:], state.spare(_PURPOSE))
+    return (*state.location[1:], spare_of(state, _PURPOSE))
 
 
 def check_place(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> None:
@@ -104,7 +104,8 @@ def drop_load(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> bool
     _ensure_loads(connection)
     sql = f"SELECT duck_schema, spare_table FROM {_LOADS} WHERE database = ? AND table_name = ?"
     stored = first_row(connection, sql, [state.database, state.table])
-    places = {(state.location[1], state.spare(_PURPOSE))} | ({stored} if stored is not None and all(stored) else set())
+    places = {(state.location[1], spare_of(state, _PURPOSE))}
+    places |= {stored} if stored is not None and all(stored) else set()
     there = [place for place in places if has_relation(connection, *place)]
     for place in there:
         connection.execute(f"DROP TABLE {quote(state.location[0], *place)}")
@@ -123,7 +124,7 @@ def find_load(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> Load
     _ensure_loads(connection)
     sql = f"SELECT {_FIELDS} FROM {_LOADS} WHERE database = ? AND table_name = ?"
     row = first_row(connection, sql, [state.database, state.table])
-    if row is None or row[0] is None or not has_relation(connection, state.location[1], state.spare(_PURPOSE)):
+    if row is None or row[0] is None or not has_relation(connection, state.location[1], spare_of(state, _PURPOSE)):
         return None
     for name in state.policies.metadata:  # the load may have begun before they were requested
         connection.execute(f"ALTER TABLE {_spare(state)} ADD COLUMN IF NOT EXISTS {declare_metadata(name)}")
@@ -172,7 +173,7 @@ def apply_to_spare(
     connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema, batches: Sequence[ChangeBatch]
 ) -> None:
     """Apply changes by the key of the schema to the spare table, as to a mirror without soft deletes."""
-    location = (*state.location[:2], state.spare(_PURPOSE))
+    location = (*state.location[:2], spare_of(state, _PURPOSE))
     spare = MirrorState(state.database, state.table, location, schema, is_known=True, policies=state.policies)
     apply_keyed(connection, spare, schema, row_images(batches))
 

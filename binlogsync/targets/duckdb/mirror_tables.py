@@ -13,7 +13,17 @@ from binlogsync.schema import TableSchema
 from binlogsync.targets.duckdb.column_types import duck_type
 from binlogsync.targets.duckdb.file import first_row, quote
 from binlogsync.targets.duckdb.metadata_columns import METADATA_TYPES, constant_metadata
-from binlogsync.targets.duckdb.names import MIRRORS, RESERVED_SCHEMAS, fold_name, free_name, has_relation, is_taken
+from binlogsync.targets.duckdb.names import (
+    MIRRORS,
+    RESERVED_SCHEMAS,
+    fold_name,
+    free_name,
+    has_relation,
+    is_taken,
+    sibling_sql,
+    spare_of,
+    table_sql,
+)
 from binlogsync.targets.duckdb.soft_deletes import mark_deleted
 from binlogsync.targets.duckdb.state import load_state, store_state
 from binlogsync.targets.mirror_options import describe_taken_name
@@ -27,7 +37,7 @@ def create_table(connection: duckdb.DuckDBPyConnection, state: MirrorState, sche
     state = free_location(connection, state)
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(*state.location[:2])}")
     connection.execute(
-        f"CREATE TABLE {state.target} ({column_list(schema, state.deleted_at, state.policies.metadata)})"
+        f"CREATE TABLE {table_sql(state)} ({column_list(schema, state.deleted_at, state.policies.metadata)})"
     )
     return store_state(connection, replace(state, schema=schema))
 
@@ -141,13 +151,13 @@ def _add_columns(
     if state.schema is not None:
         column_list(state.schema, deleted_at, metadata)
         for column in _declare_added(deleted_at, metadata):
-            connection.execute(f"ALTER TABLE {state.target} ADD COLUMN {column}")
+            connection.execute(f"ALTER TABLE {table_sql(state)} ADD COLUMN {column}")
 
 
 def drop_table(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> MirrorState:
     """Drop the table; its state stays stored."""
     if state.schema is not None:
-        connection.execute(f"DROP TABLE {state.target}")
+        connection.execute(f"DROP TABLE {table_sql(state)}")
     return store_state(connection, replace(state, schema=None, is_rewritten=True))
 
 
@@ -173,13 +183,13 @@ def drop_or_keep_table(connection: duckdb.DuckDBPyConnection, state: MirrorState
 
 def _archive_table(connection: duckdb.DuckDBPyConnection, state: MirrorState, gone_us: int) -> None:
     name = free_name(connection, state.location[1], f"{state.location[2]}__dropped_{gone_us}")
-    connection.execute(f"ALTER TABLE {state.target} RENAME TO {quote(name)}")
+    connection.execute(f"ALTER TABLE {table_sql(state)} RENAME TO {quote(name)}")
 
 
 def drop_mirror(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> None:
     """Drop the table, also one that was kept after a DROP, and its state."""
     if state.policies.kept_us is not None:
-        connection.execute(f"DROP TABLE IF EXISTS {state.target}")
+        connection.execute(f"DROP TABLE IF EXISTS {table_sql(state)}")
     drop_table(connection, state)
     connection.execute(f"DELETE FROM {MIRRORS} WHERE database = ? AND table_name = ?", [state.database, state.table])
 
@@ -193,11 +203,11 @@ def rewrite_table(
     """
     connection.execute("SET TimeZone = 'UTC'")
     added = [quote(name) for name in state.added_columns]
-    spare = state.beside(state.spare("rebuilt"))
+    spare = sibling_sql(state, spare_of(state, "rebuilt"))
     connection.execute(f"CREATE TABLE {spare} ({column_list(schema, state.deleted_at, state.policies.metadata)})")
     names = ", ".join([*(quote(column.name) for column in schema.columns), *added])
-    connection.execute(f"INSERT INTO {spare} ({names}) SELECT {', '.join([*values, *added])} FROM {state.target}")
-    connection.execute(f"DROP TABLE {state.target}")
+    connection.execute(f"INSERT INTO {spare} ({names}) SELECT {', '.join([*values, *added])} FROM {table_sql(state)}")
+    connection.execute(f"DROP TABLE {table_sql(state)}")
     connection.execute(f"ALTER TABLE {spare} RENAME TO {quote(state.location[2])}")
     return store_state(connection, replace(state, schema=schema, is_rewritten=True))
 
@@ -208,7 +218,7 @@ def insert_read(
     """Insert rows that were read from the server at that time; `source` is what follows FROM, in SQL."""
     metadata, columns = state.policies.metadata, [quote(column.name) for column in schema.columns]
     names, values = [*columns, *map(quote, metadata)], [*columns, *constant_metadata(metadata, "r", at_us)]
-    connection.execute(f"INSERT INTO {state.target} ({', '.join(names)}) SELECT {', '.join(values)} FROM {source}")
+    connection.execute(f"INSERT INTO {table_sql(state)} ({', '.join(names)}) SELECT {', '.join(values)} FROM {source}")
 
 
 def has_row(connection: duckdb.DuckDBPyConnection, state: MirrorState, *conditions: str) -> bool:
@@ -217,7 +227,7 @@ def has_row(connection: duckdb.DuckDBPyConnection, state: MirrorState, *conditio
         return False
     connection.execute("SET TimeZone = 'UTC'")
     wanted = " OR ".join(f"({condition})" for condition in conditions) or "true"
-    return first_row(connection, f"SELECT 1 FROM {state.target} WHERE {wanted} LIMIT 1") is not None
+    return first_row(connection, f"SELECT 1 FROM {table_sql(state)} WHERE {wanted} LIMIT 1") is not None
 
 
 def read_rows(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> Iterator[pa.Table]:
@@ -225,7 +235,7 @@ def read_rows(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> Iter
     assert state.schema is not None
     names = ", ".join(map(quote, (*(column.name for column in state.schema.columns), *state.policies.metadata)))
     connection.execute("SET TimeZone = 'UTC'")
-    for batch in connection.sql(f"SELECT {names} FROM {state.target}").to_arrow_reader(_ROWS):
+    for batch in connection.sql(f"SELECT {names} FROM {table_sql(state)}").to_arrow_reader(_ROWS):
         yield pa.Table.from_batches([batch])
 
 
@@ -235,6 +245,6 @@ def move_table(connection: duckdb.DuckDBPyConnection, state: MirrorState, databa
     moved = load_state(connection, database, table)
     moved = replace(moved, deleted_at=state.deleted_at, left_out=state.left_out, policies=state.policies)
     moved = create_table(connection, moved, replace(state.schema, database=database, table=table))
-    connection.execute(f"INSERT INTO {moved.target} BY NAME FROM {state.target}")
+    connection.execute(f"INSERT INTO {table_sql(moved)} BY NAME FROM {table_sql(state)}")
     drop_table(connection, state)
     return moved

@@ -9,6 +9,7 @@ Names of helper tables are longer than 64 characters, the maximum in MySQL, so t
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from itertools import chain, count
 from string import ascii_lowercase, ascii_uppercase
@@ -16,7 +17,7 @@ from string import ascii_lowercase, ascii_uppercase
 import duckdb
 
 from binlogsync.targets.duckdb.file import META_SCHEMA, first_row, quote
-from binlogsync.targets.mirror_state import REPLAY_MARK
+from binlogsync.targets.mirror_state import REPLAY_MARK, MirrorState
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +101,32 @@ def qualify(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> s
     """The quoted name with the catalog, because catalog and schema may have the same name."""
     (catalog,) = first_row(connection, "SELECT current_database()") or ("",)
     return quote(catalog, schema, table)
+
+
+def table_sql(state: MirrorState) -> str:
+    """The mirror's table, as SQL, with its catalog, because a schema may have the name of a catalog."""
+    return quote(*state.location)
+
+
+def sibling_sql(state: MirrorState, table: str) -> str:
+    """Another table in the schema of the mirror, as SQL."""
+    return quote(*state.location[:2], table)
+
+
+def live_condition(state: MirrorState) -> str:
+    """SQL that is true for rows of the mirror that are not deleted."""
+    return "true" if state.deleted_at is None else f"{quote(state.deleted_at)} IS NULL"
+
+
+def spare_of(state: MirrorState, purpose: str) -> str:
+    """Name of a helper table that replaces the mirror's table later."""
+    own = (state.database, state.table) if state.policies.is_placed else ()  # another mirror may want the location
+    return spare_name(purpose, "\0".join((state.location[2], *own)))
+
+
+def spare_name(purpose: str, table: str) -> str:
+    """A name for a helper table beside the mirror, the same for the same table and purpose."""
+    return f"binlogsync_{purpose}_{hashlib.sha256(table.encode()).hexdigest()}"
 
 
 def _candidates(name: str) -> chain[str]:

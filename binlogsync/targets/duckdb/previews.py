@@ -5,7 +5,7 @@ from __future__ import annotations
 import duckdb
 
 from binlogsync.targets.duckdb.file import first_row
-from binlogsync.targets.duckdb.names import has_relation, locate, qualify
+from binlogsync.targets.duckdb.names import has_relation, live_condition, locate, qualify
 from binlogsync.targets.duckdb.state import ensure_meta, load_state
 
 
@@ -16,7 +16,7 @@ def count_rows(
     condition = "true"
     if not with_deleted:
         ensure_meta(connection)
-        condition = load_state(connection, database, table).live_condition
+        condition = live_condition(load_state(connection, database, table))
     schema, name = locate(connection, database, table)
     if not has_relation(connection, schema, name):
         return None

@@ -16,6 +16,7 @@ from binlogsync.schema import TableSchema
 from binlogsync.targets.duckdb.file import first_row, quote
 from binlogsync.targets.duckdb.history import history_column, replace_versions
 from binlogsync.targets.duckdb.mirror_tables import column_list, insert_read
+from binlogsync.targets.duckdb.names import live_condition, table_sql
 from binlogsync.targets.duckdb.row_images import insert_rows, row_images, sign_columns
 from binlogsync.targets.duckdb.unique_keys import check_changes
 from binlogsync.targets.mirror_state import ChangePosition, MirrorState
@@ -46,13 +47,13 @@ def apply_published(
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE {_NEW} AS SELECT n.* FROM "
         f"({last if key else f'SELECT DISTINCT * FROM {_READ}'}) AS n "
-        f"ANTI JOIN (FROM {state.target} WHERE {state.live_condition}) AS t ON {_is_same(schema)}"
+        f"ANTI JOIN (FROM {table_sql(state)} WHERE {live_condition(state)}) AS t ON {_is_same(schema)}"
     )
     if not (first_row(connection, f"SELECT count(*) FROM {_NEW}") or (0,))[0]:
         return state
     if key:
         same = " AND ".join(f"t.{name} = n.{name}" for name in map(quote, schema.primary_key))
-        connection.execute(f"DELETE FROM {state.target} AS t USING {_NEW} AS n WHERE {same}")
+        connection.execute(f"DELETE FROM {table_sql(state)} AS t USING {_NEW} AS n WHERE {same}")
     insert_read(connection, state, schema, _NEW, at.ts_us)
     if not has_history:
         return state

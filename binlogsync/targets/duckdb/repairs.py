@@ -32,7 +32,7 @@ from binlogsync.targets.duckdb.fingerprints import (
 )
 from binlogsync.targets.duckdb.history import history_column, replace_versions
 from binlogsync.targets.duckdb.mirror_tables import column_list, insert_read
-from binlogsync.targets.duckdb.names import has_relation
+from binlogsync.targets.duckdb.names import has_relation, live_condition, table_sql
 from binlogsync.targets.duckdb.progress import KEY_CONDITION, key_values
 from binlogsync.targets.duckdb.row_images import VIEW, insert_rows, rows_as_view
 from binlogsync.targets.duckdb.soft_deletes import deletion_sql
@@ -107,11 +107,11 @@ def apply_repair(connection: duckdb.DuckDBPyConnection, state: MirrorState, requ
     found = f"{rows} WHERE {_has_key(schema, names, f'{_CHANGED} WHERE is_there')}"
     if state.deleted_at is not None:
         connection.execute(
-            f"UPDATE {state.target} SET {deletion_sql(state, gone_us)} "
-            f"WHERE {state.live_condition} AND {_has_key(schema, names, f'{_CHANGED} WHERE NOT is_there')}"
+            f"UPDATE {table_sql(state)} SET {deletion_sql(state, gone_us)} "
+            f"WHERE {live_condition(state)} AND {_has_key(schema, names, f'{_CHANGED} WHERE NOT is_there')}"
         )
     replaced = _CHANGED if state.deleted_at is None else f"{_CHANGED} WHERE is_there"
-    connection.execute(f"DELETE FROM {state.target} WHERE {_has_key(schema, names, replaced)}")
+    connection.execute(f"DELETE FROM {table_sql(state)} WHERE {_has_key(schema, names, replaced)}")
     insert_read(connection, state, schema, found, gone_us)
     if state.history_table is not None:
         at = ChangePosition(gone_us, request.at.position.file, request.at.position.pos)
@@ -170,7 +170,7 @@ def _compare(
     # A mirror may have duplicate keys. A server may find more rows for a key than DuckDB, by the collation.
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE {_HERE} AS SELECT {names}, count(*) AS n, min(h) AS h "
-        f"FROM ({fingerprint_query(state.target, schema)} WHERE {state.live_condition}) "
+        f"FROM ({fingerprint_query(table_sql(state), schema)} WHERE {live_condition(state)}) "
         f"SEMI JOIN (SELECT {names} FROM {wanted} UNION SELECT {names} FROM {_THERE}) USING ({names}) GROUP BY ALL"
     )
     connection.execute(

@@ -23,6 +23,7 @@ from binlogsync.schema import TableSchema
 from binlogsync.targets.duckdb.file import first_row, quote
 from binlogsync.targets.duckdb.last_images import LastImages, find_last_images
 from binlogsync.targets.duckdb.metadata_columns import metadata_arrays, metadata_names
+from binlogsync.targets.duckdb.names import spare_name, table_sql
 from binlogsync.targets.duckdb.row_images import (
     VIEW,
     Mask,
@@ -35,7 +36,7 @@ from binlogsync.targets.duckdb.row_images import (
     stack,
 )
 from binlogsync.targets.duckdb.unique_keys import check_changes
-from binlogsync.targets.mirror_state import ROW_ID, MirrorState, spare_name
+from binlogsync.targets.mirror_state import ROW_ID, MirrorState
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def apply_keyed(
     connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema, parts: Sequence[RowImages]
 ) -> None:
     """Delete every touched key, then insert the last image of each key that still exists."""
-    target = state.target
+    target = table_sql(state)
     last = find_last_images(schema.primary_key, parts)
     same = " AND ".join(f"t.{quote(name)} = s.k{i}" for i, name in enumerate(schema.primary_key))
     with rows_as_view(connection, last.keys):
@@ -121,7 +122,7 @@ def apply_keyless(
     connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema, parts: Sequence[RowImages]
 ) -> None:
     """Sum the changes per row value, and insert or delete that many rows."""
-    target, deleted = state.target, state.deleted_at
+    target, deleted = table_sql(state), state.deleted_at
     metadata, marks = state.policies.metadata, metadata_names(state.policies.metadata)
     positions = positional_names(schema)
     names = [column.name for column in schema.columns]

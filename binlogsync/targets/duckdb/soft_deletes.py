@@ -10,13 +10,14 @@ from binlogsync.schema import TableSchema
 from binlogsync.targets.duckdb.column_types import duck_type
 from binlogsync.targets.duckdb.file import quote
 from binlogsync.targets.duckdb.metadata_columns import constant_metadata
+from binlogsync.targets.duckdb.names import live_condition, table_sql
 from binlogsync.targets.mirror_state import MirrorState
 
 
 def delete_rows(connection: duckdb.DuckDBPyConnection, state: MirrorState, gone_us: int) -> MirrorState:
     """Delete all rows; with soft deletes, mark them as deleted at `gone_us`, microseconds since 1970 UTC."""
     if state.deleted_at is None:
-        connection.execute(f"DELETE FROM {state.target}")
+        connection.execute(f"DELETE FROM {table_sql(state)}")
     else:
         mark_deleted(connection, state, gone_us)
     return replace(state, is_rewritten=True)
@@ -52,14 +53,14 @@ def copy_deleted_rows(
         )
         condition = f"NOT EXISTS (SELECT 1 FROM {target} AS n WHERE {pairs})"
     connection.execute(
-        f"INSERT INTO {target} ({names}) SELECT {', '.join([*values, *gone])} FROM {state.target} AS o "
+        f"INSERT INTO {target} ({names}) SELECT {', '.join([*values, *gone])} FROM {table_sql(state)} AS o "
         f"WHERE {condition}"
     )
 
 
 def mark_deleted(connection: duckdb.DuckDBPyConnection, state: MirrorState, gone_us: int) -> None:
     """Mark all live rows as deleted at that time."""
-    connection.execute(f"UPDATE {state.target} SET {deletion_sql(state, gone_us)} WHERE {state.live_condition}")
+    connection.execute(f"UPDATE {table_sql(state)} SET {deletion_sql(state, gone_us)} WHERE {live_condition(state)}")
 
 
 def deletion_sql(state: MirrorState, gone_us: int) -> str:

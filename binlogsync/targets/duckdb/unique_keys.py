@@ -18,6 +18,7 @@ from binlogsync.schema import TableSchema, date_keys
 from binlogsync.targets.duckdb.file import first_row, quote
 from binlogsync.targets.duckdb.key_dates import is_key_date
 from binlogsync.targets.duckdb.last_images import find_codes, select_before
+from binlogsync.targets.duckdb.names import live_condition, table_sql
 from binlogsync.targets.duckdb.row_images import VIEW, Mask, RowImages, positional_names, rows_as_view, stack
 from binlogsync.targets.mirror_state import MirrorState
 
@@ -111,7 +112,7 @@ def _check_absent(
         return
     names = [f"t.{quote(name)}" for name in schema.primary_key]
     same = " AND ".join(f"{name} = s.k{i}" for i, name in enumerate(names))
-    found = f"(FROM {state.target} WHERE {state.live_condition}) AS t JOIN {VIEW} AS s ON {same}"
+    found = f"(FROM {table_sql(state)} WHERE {live_condition(state)}) AS t JOIN {VIEW} AS s ON {same}"
     what = "is that of a row that the mirror has, and of an inserted or changed row"
     _refuse_found(connection, schema, keys, names, found, what)
 
