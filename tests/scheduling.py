@@ -7,6 +7,7 @@ the others: so the long files come first.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from xdist.scheduler import LoadFileScheduling
@@ -37,6 +38,26 @@ class FileScheduling(LoadFileScheduling):  # type: ignore[misc]  # pytest-xdist 
 
     def _split_scope(self, nodeid: str) -> str:
         return next((name for name in _SHARING if nodeid.startswith(name)), super()._split_scope(nodeid))
+
+    def remove_node(self, node: Any) -> str | None:
+        """Remove a worker that ended; returns the test that it ran.
+
+        The others get its remaining tests: without the one that it ran, which would end them too.
+        """
+        units = self.assigned_work[node]
+        pending = [(unit, test) for unit in units.values() for test, is_done in unit.items() if not is_done]
+        ended_in: str | None = None
+        if pending:
+            unit, ended_in = pending[0]
+            unit[ended_in] = True
+        self.assigned_work[node] = {name: unit for name, unit in units.items() if not all(unit.values())}
+        super().remove_node(node)
+        return ended_in
+
+    def _reschedule(self, node: Any) -> None:
+        """Give a worker more tests, once it has collected them: one that replaces another needs some seconds."""
+        if node in self.registered_collections:
+            super()._reschedule(node)
 
 
 def order_of(item: pytest.Item) -> int:
