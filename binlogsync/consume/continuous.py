@@ -24,6 +24,7 @@ from types import TracebackType
 
 from binlogsync.consume.continuous_options import ContinuousOptions
 from binlogsync.consume.engine import Table
+from binlogsync.consume.file_turns import FileTurns
 from binlogsync.consume.live_state import LiveState, find_moved
 from binlogsync.consume.live_table import ACK_S, LiveTable
 from binlogsync.consume.patience import BUSY_PAUSE_S, end_waits
@@ -74,7 +75,7 @@ class ContinuousPool:
         self._buffer = ProgressBuffer()
         self._readers = SharedReaders(open_reader)
         self._added = 0
-        self._scopes: set[str] = set()  # of the transactions that are applied now
+        self._turns = FileTurns(options.gather_s)
         self._events = ReportQueue()
         self._workers: list[threading.Thread] = []
         self._growing = threading.Lock()
@@ -245,20 +246,20 @@ class ContinuousPool:
     def _turn(self, first: LiveState) -> None:
         """Fetch what has arrived for a table, and for other mirrors of its file, and apply it."""
         scope = first.scope if first.live is not None else None
-        if scope is None:
+        if first.live is None or scope is None:
             self._apply([first])
             return
-        with self._growing:
-            is_taken = scope in self._scopes
-            self._scopes.add(scope)
-        if is_taken:  # by the transaction of another thread: this table joins the next one
-            self._scheduler.put_back(first, first.gather_s)
+        if wait_s := self._turns.begin(scope, has_backlog=first.live.has_more):
+            self._scheduler.put_back(first, min(wait_s, first.gather_s))
             return
+        states = [first]
         try:
-            others = self._scheduler.take_signaled(lambda one: one.scope == scope and one.live is not None)
-            self._apply([first, *others])
+            states += self._scheduler.take_signaled(
+                lambda one: one.scope == scope and one.live is not None, self._turns.most_mirrors(scope)
+            )
+            self._apply(states)
         finally:
-            self._scopes.discard(scope)
+            self._turns.end(scope, len(states))
 
     def _apply(self, states: Sequence[LiveState]) -> None:
         """Fetch what has arrived for these tables, and apply it."""
@@ -326,6 +327,8 @@ class ContinuousPool:
                 state.alone_until = time.monotonic() + _ALONE_S
                 self._scheduler.requeue(state)
             return
+        if not any(state.live is not None and state.live.has_more for state in states):
+            states[0].target.store.release()  # readers get access while the next changes are gathered
         for state, work in zip(states, works, strict=True):
             try:
                 if state.live is not None and not self._stop.is_set():
@@ -342,6 +345,8 @@ class ContinuousPool:
             live = state.live
             with live.delivery.reading_ahead(live.options.max_changes, is_likely=live.has_more):
                 state.target.take([work], self._stop)
+            if not state.live.has_more:
+                state.target.store.release()
             if not self._stop.is_set():
                 state.live.confirm(work)
             self._finish(state)
@@ -366,6 +371,7 @@ class ContinuousPool:
     def _rest(self, state: LiveState, *, is_drained: bool, is_look: bool) -> None:
         """Nothing has arrived: wait for a report, or look again if the end of the stream is not proven."""
         assert state.live is not None
+        state.target.store.release()
         if is_drained and (is_look or state.is_proven):
             if not state.is_proven:
                 state.set_healthy()

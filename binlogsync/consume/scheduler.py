@@ -86,11 +86,12 @@ class Scheduler(Generic[Item]):
             self._signals[item] = min(due, self._signals.get(item, due))
             self._return(item, has_failed=False, delay_s=delay_s)
 
-    def take_signaled(self, is_wanted: Callable[[Item], bool]) -> list[Item]:
-        """Give the caller further items that are queued, or signaled and not due yet."""
+    def take_signaled(self, is_wanted: Callable[[Item], bool], most: int | None = None) -> list[Item]:
+        """Give the caller further items that are queued, or signaled and not due yet; `most` with the one it has."""
         with self._changed:
             found = [item for item in self._queue if item not in self._failed and is_wanted(item)]
             found += [item for item in self._signals if item in self._due_at and is_wanted(item)]
+            found = found[: None if most is None else most - 1]
             for item in found:
                 if item in self._due_at:
                     del self._due_at[item]

@@ -28,6 +28,7 @@ from binlogsync.nats.client import ConnectionLostError, NatsConnection, NatsOpti
 from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
+from binlogsync.targets.duckdb.progress import PROGRESS
 from binlogsync.targets.duckdb.store import DuckStore
 from tests.duck import locked_by_another, query, query_elsewhere
 from tests.nats_commands import delete_stream
@@ -156,6 +157,19 @@ def test_handlers_and_mirrors_stay_live(stream: SixTables, tmp_path: Path) -> No
     with DuckStore(path).begin() as transaction:
         found = {table: transaction.load_progress(stream.key(table)).changes for table in TABLES}
     assert found == {table: len(ids) for table, ids in stream.ids.items()}
+
+
+def test_readers_get_the_file_of_mirrors_while_the_next_changes_are_gathered(
+    stream: SixTables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(continuous, "_RELEASE_S", 600.0)  # a busy mirror is never quiet for so long
+    path = tmp_path / "w.duckdb"
+    with live(stream, [mirror(table, path) for table in TABLES]) as running:
+        for _ in range(4):
+            stream.write(ALL)
+            running.wait(lambda: all(running.changes[t] == len(stream.ids[t]) for t in TABLES), "all changes")
+            written = sum(len(ids) for ids in stream.ids.values())
+            assert query_elsewhere(path, f"SELECT sum(changes)::INT FROM {PROGRESS}") == f"[({written},)]"
 
 
 def test_a_file_that_another_process_has_open_fails_nothing(
