@@ -20,18 +20,21 @@ from importlib.metadata import PackageNotFoundError, version
 
 from dagster_shared.libraries import DagsterLibraryRegistry
 
-from dagster_binlogsync.asset_decorator import binlogsync_assets
-from dagster_binlogsync.binlogsync_resource import BinlogsyncResource
-from dagster_binlogsync.component.component import BinlogSyncComponent
-from dagster_binlogsync.consume.config import ConsumeConfig, ContinuousConfig
-from dagster_binlogsync.definitions import build_definitions
-from dagster_binlogsync.mirror_patterns import MirrorPattern, mirrors
-from dagster_binlogsync.resource_keys import ResourceKeys
-from dagster_binlogsync.table_asset import TableAsset
-from dagster_binlogsync.tables import mirror, table_consumer
-from dagster_binlogsync.tail.job import TailConfig
-from dagster_binlogsync.tail_definitions import build_tail
-from dagster_binlogsync.translator import AssetOptions, BinlogsyncTableProps, BinlogsyncTranslator
+from binlogsync.collection import without_collection
+
+with without_collection():
+    from dagster_binlogsync.asset_decorator import binlogsync_assets
+    from dagster_binlogsync.binlogsync_resource import BinlogsyncResource
+    from dagster_binlogsync.component.component import BinlogSyncComponent
+    from dagster_binlogsync.consume.config import ConsumeConfig, ContinuousConfig
+    from dagster_binlogsync.definitions import build_definitions
+    from dagster_binlogsync.mirror_patterns import MirrorPattern, mirrors
+    from dagster_binlogsync.resource_keys import ResourceKeys
+    from dagster_binlogsync.table_asset import TableAsset
+    from dagster_binlogsync.tables import mirror, table_consumer
+    from dagster_binlogsync.tail.job import TailConfig
+    from dagster_binlogsync.tail_definitions import build_tail
+    from dagster_binlogsync.translator import AssetOptions, BinlogsyncTableProps, BinlogsyncTranslator
 
 __all__ = [
     "AssetOptions",

@@ -1,6 +1,7 @@
 """Columns of a table as Dagster's column schema, with MySQL's types, keys and comments."""
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import dagster as dg
 
@@ -46,16 +47,21 @@ def mirrored_columns(schema: TableSchema, listed: ListedTable | None, added: Seq
 
 
 def _build_schema(columns: Iterable[ListedColumn]) -> dg.TableSchema:
-    return dg.TableSchema(
-        [
-            dg.TableColumn(
-                printable(column.name),
-                printable(column.type),
-                description=markdown(column.comment) if column.comment else None,
-                constraints=dg.TableColumnConstraints(
-                    nullable=column.nullable, other=["primary key"] if column.in_key else []
-                ),
-            )
-            for column in columns
-        ]
+    return dg.TableSchema([_build_column(column) for column in columns])
+
+
+@lru_cache(maxsize=10_000)  # tables have many columns in common
+def _build_column(column: ListedColumn) -> dg.TableColumn:
+    return dg.TableColumn(
+        printable(column.name),
+        printable(column.type),
+        description=markdown(column.comment) if column.comment else None,
+        constraints=_CONSTRAINTS[column.nullable, column.in_key],
     )
+
+
+_CONSTRAINTS = {
+    (nullable, in_key): dg.TableColumnConstraints(nullable=nullable, other=["primary key"] if in_key else [])
+    for nullable in (False, True)
+    for in_key in (False, True)
+}

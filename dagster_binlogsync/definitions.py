@@ -12,6 +12,7 @@ from typing import Any
 
 import dagster as dg
 
+from binlogsync.collection import without_collection
 from binlogsync.errors import ConfigError
 from binlogsync.settings import Settings
 from dagster_binlogsync.checks.hourly import build_check_job, build_check_schedule
@@ -43,6 +44,7 @@ from dagster_binlogsync.tail.job import TailConfig
 from dagster_binlogsync.tail_definitions import build_tail_parts, build_tail_sensors
 
 
+@without_collection()
 def build_definitions(
     settings: Settings | None = None,
     consumers: ConsumerDefinitions | ModuleType | Iterable[object] = (),

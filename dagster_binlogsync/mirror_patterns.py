@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Unpack
 
+from binlogsync.collection import without_collection
 from binlogsync.errors import ConfigError
 from binlogsync.filters import TableFilter
 from binlogsync.settings import Settings
@@ -56,6 +57,7 @@ class MirrorPattern:
         return frozenset(table.name for table in _match(tables, self.include, self.exclude))
 
 
+@without_collection()
 def mirrors(
     *patterns: str,
     exclude: Sequence[str] | str = (),

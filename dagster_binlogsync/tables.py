@@ -23,7 +23,7 @@ from dagster_binlogsync.keys import TableName
 from dagster_binlogsync.table_asset import AssetOptions, TableAsset
 from dagster_binlogsync.translator import BinlogsyncTranslator
 
-__all__ = ["AssetOptions", "TableAsset", "default_source", "mirror", "table_consumer"]
+__all__ = ["AssetOptions", "TableAsset", "mirror", "table_consumer"]
 
 CLIENT_ID = "dagster"
 M = TypeVar("M")
@@ -59,14 +59,15 @@ def mirror(
 
     Raises ConfigError, also for columns that the listed table does not have.
     """
-    name = TableName.parse(table, source or default_source())
+    settings = Settings.read()
+    name = TableName.parse(table, source or settings.source())
     return mirror_table(
         name,
         MirrorOptions.of(**keeps),
         together=together,
         client_id=client_id,
         options=options,
-        listed=find_listed(name),
+        listed=find_listed(name, settings),
         translator=translator,
     )
 
@@ -182,7 +183,8 @@ def table_consumer(
     def make(handler: Callable[..., object]) -> TableAsset:
         if table is None and model is None:
             raise ConfigError('without a model, table="database.table" is required')
-        name = TableName.parse(table or table_name(model), source or default_source())  # type: ignore[arg-type]
+        settings = Settings.read()
+        name = TableName.parse(table or table_name(model), source or settings.source())  # type: ignore[arg-type]
         shown = options or AssetOptions()
         Handler(model, handler, "unused")  # reports an invalid model or handler now, not in the first run
 
@@ -192,18 +194,18 @@ def table_consumer(
         consumer = ConsumerSpec(name, client_id, target, shown.shows, start=check_start(start))
         description = (handler.__doc__ or "").strip() or None
         return TableAsset.build(
-            consumer, shown, is_mirror=False, listed=find_listed(name), description=description, translator=translator
+            consumer,
+            shown,
+            is_mirror=False,
+            listed=find_listed(name, settings),
+            description=description,
+            translator=translator,
         )
 
     return make if handler is None else make(handler)
 
 
-def default_source() -> str:
-    """The source of a consumer without an explicit source: the first one of the settings. Raises ConfigError."""
-    return Settings.read().source()
-
-
-def find_listed(name: TableName) -> ListedTable | None:
+def find_listed(name: TableName, settings: Settings) -> ListedTable | None:
     """Columns and comments of the table from the list that the tail of its source stored; None if it is not there."""
-    tables = load_table_list(Settings.read().table_lists(), name.source)
+    tables = load_table_list(settings.table_lists(), name.source)
     return None if tables is None else tables.find(name.database, name.table)

@@ -6,9 +6,7 @@ numba that this module does not support (BINLOGSYNC_KERNELS=public). Measurement
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -32,6 +30,7 @@ from numba.core.untyped_passes import FixupArgs, IRProcessing, ReconstructSSA, T
 
 from binlogsync.binlog.instructions import make_intrinsic
 from binlogsync.binlog.kernel_sources import source_stamp
+from binlogsync.collection import without_collection
 
 
 class KernelCompiler(CompilerBase):
@@ -69,7 +68,7 @@ def compile_kernel(function: Callable[..., Any], signature: Signature, *, cache:
     if cache:
         new_cache: Any = _KernelCache
         made._cache = new_cache(function)  # noqa: SLF001 - as numba's enable_caching does with its own
-    with _without_collection():
+    with without_collection():
         made.compile(signature)
     made.disable_compile()
     return made
@@ -161,18 +160,6 @@ class _KernelCache(FunctionCache):
         cache: Any = super()
         with cache._guard_against_spurious_io_errors():  # noqa: SLF001 - as in the method that this replaces
             return cache._load_overload(sig, target_context)  # noqa: SLF001
-
-
-@contextmanager
-def _without_collection() -> Iterator[None]:
-    """The compiler creates many objects and few reference cycles; searching for cycles takes a tenth of its time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _compile_into(library: Any, context: Any, function: Callable[..., Any], signature: Signature) -> FunctionDescriptor:

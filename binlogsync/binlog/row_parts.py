@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from ctypes import string_at
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,12 @@ from binlogsync.binlog.source_columns import SourceColumns
 from binlogsync.change import OP_TYPE, OPS, ChangeBatch, build_batch
 
 Longs = npt.NDArray[np.int64]
-_OP_NAMES = pa.array(OPS, pa.string())
+
+
+@cache
+def _op_names() -> pa.StringArray:
+    """Not made by the import: pyarrow imports pandas for its first array."""
+    return pa.array(OPS, pa.string())
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +46,7 @@ class ColumnPart:
         """The rows as a batch; None without rows, or if the table is not captured."""
         if not self.layout.captured or not len(self.rows.ops):
             return None
-        ops = pa.DictionaryArray.from_arrays(pa.array(self.rows.ops, OP_TYPE.index_type), _OP_NAMES, safe=False)
+        ops = pa.DictionaryArray.from_arrays(pa.array(self.rows.ops, OP_TYPE.index_type), _op_names(), safe=False)
         source = sources.columns(events, self.events, gtids)
         return build_batch(self.layout.schema, ops, self.rows.images, source, server, self.rows.impossible)
 

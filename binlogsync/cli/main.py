@@ -10,11 +10,11 @@ import gc
 import importlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from binlogsync.cli.arguments import parse
+from binlogsync.collection import without_collection
 from binlogsync.errors import BinlogSyncError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def _run(parsed: argparse.Namespace) -> int:
     if not parsed.needs_settings:
         return int(importlib.import_module(module).run(parsed))
     _log_to_stderr(parsed.verbose)
-    with _without_collection():
+    with without_collection():
         settings = importlib.import_module("binlogsync.settings").Settings.read()
         if parsed.command == "tail":
             _keep_pandas_out()
@@ -51,20 +51,8 @@ def _run(parsed: argparse.Namespace) -> int:
             # The kernels are compiled when the command imports them, as the environment selects.
             os.environ["BINLOGSYNC_KERNELS"] = "public"
         command = importlib.import_module(module)
+        gc.freeze()  # what imports made stays for good, so later collections skip it
     return int(command.run(settings, parsed))
-
-
-@contextmanager
-def _without_collection() -> Iterator[None]:
-    """Without garbage collection, imports take a tenth less time. What they made stays for good, so later collections
-    skip it.
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 class _PandasBlocker:

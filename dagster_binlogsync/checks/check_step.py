@@ -19,7 +19,7 @@ from dagster_binlogsync.table_asset import TableAsset
 Evaluate = Callable[[dg.AssetCheckExecutionContext, SourceResources, TableAsset], dg.AssetCheckResult]
 
 
-TABLES_OF_STEP = 250
+TABLES_OF_STEP = 100
 
 
 def build_check_steps(

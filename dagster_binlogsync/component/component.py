@@ -25,6 +25,7 @@ from dagster_shared.serdes.objects.models.defs_state_info import DefsStateManage
 from pydantic import BaseModel
 
 from binlogsync.codec.subjects import check_source
+from binlogsync.collection import without_collection
 from binlogsync.errors import ConfigError
 from binlogsync.mysql.table_list import read_table_list
 from binlogsync.table_list import TableList, parse_table_list, save_table_list
@@ -179,6 +180,7 @@ class BinlogSyncComponent(StateBackedComponent, dg.Resolvable):
         self.folder = context.project_root
         return super().build_defs(context) if self.has_patterns else self.build_defs_from_state(context, None)
 
+    @without_collection()
     def build_defs_from_state(self, context: dg.ComponentLoadContext, state_path: Path | None) -> dg.Definitions:
         """The definitions with the tables of the newer of the two lists. Raises ConfigError."""
         options, running = self._tail_config(), self.sensors == "running"
