@@ -99,6 +99,9 @@ class Flush:
         note: a JSON document that describes the gap if the reason is "gap", else "".
         snapshot: progress of the incremental snapshot that is not finished, else None. A flush has either changes, or
             rows of the snapshot (then the reason is "snapshot", and all rows are at the checkpoint).
+        tables: (database, table) of the batches, sorted.
+        changes: number of row changes.
+        nbytes: bytes of their values.
     """
 
     source: str
@@ -116,20 +119,14 @@ class Flush:
     note: str = ""
     snapshot: SnapshotProgress | None = None
     tables: tuple[tuple[str, str], ...] = field(init=False, default=())
+    changes: int = field(init=False, default=0)
+    nbytes: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         names = sorted({(b.schema.database, b.schema.table) for b in self.batches})
         object.__setattr__(self, "tables", tuple(names))
-
-    @property
-    def changes(self) -> int:
-        """Number of row changes."""
-        return sum(len(batch) for batch in self.batches if batch.ddl is None)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of their values."""
-        return sum(batch.nbytes for batch in self.batches)
+        object.__setattr__(self, "changes", sum(len(batch) for batch in self.batches if batch.ddl is None))
+        object.__setattr__(self, "nbytes", sum(batch.nbytes for batch in self.batches))
 
     @property
     def has_snapshot_rows(self) -> bool:

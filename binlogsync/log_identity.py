@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -70,7 +70,7 @@ class LogIdentity:
 
     def with_event(self, event: EventMark | None) -> LogIdentity:
         """The same head with this event."""
-        return replace(self, event=event)
+        return LogIdentity(self.file, self.begun, self.server_id, self.previous, event)
 
     def is_same_head(self, other: LogIdentity) -> bool:
         """True when both are of one file of one log, as far as it was read."""

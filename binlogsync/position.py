@@ -287,6 +287,21 @@ class Checkpoint:
         """The same boundary with no change of its transaction stored."""
         return replace(self, skip=0, inside=None, sequence=None)
 
+    def at_sequence(self, sequence: int | None) -> Checkpoint:
+        """The same checkpoint in the message with that stream sequence."""
+        # For each message: `replace` takes several times as long.
+        return Checkpoint(
+            self.position,
+            self.server_uuid,
+            self.gtids,
+            self.skip,
+            self.ts_us,
+            self.resume,
+            self.inside,
+            self.log,
+            sequence,
+        )
+
     def __str__(self) -> str:
         return f"{self.position}{f'+{self.skip}' if self.skip else ''}"
 

@@ -92,6 +92,10 @@ class TableSchema:
     columns: tuple[Column, ...]
     primary_key: tuple[str, ...] = ()
 
+    def __hash__(self) -> int:
+        """Of the name alone: a schema is looked up several times for each small flush."""
+        return hash((self.database, self.table))
+
     @property
     def name(self) -> str:
         """ "database.table"."""

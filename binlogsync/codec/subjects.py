@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 from urllib.parse import quote, unquote_to_bytes
 
 from binlogsync.errors import ConfigError, WireError
@@ -89,6 +90,7 @@ def stream_subjects(source: str) -> list[str]:
     return [all_subjects(source), all_snapshot_subjects(source)]
 
 
+@lru_cache(maxsize=4096)
 def table_subject(source: str, database: str, table: str) -> str:
     """The subject of a table's changes."""
     return f"cdc.{check_source(source)}.{escape(database)}.{escape(table)}"

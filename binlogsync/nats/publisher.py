@@ -32,7 +32,7 @@ import secrets
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -262,7 +262,7 @@ class Publisher:
         allows_batch = count > len(unit)
         self._expected += count
         # The sequence reveals a copy of this message that is stored at another sequence.
-        checkpoint = replace(unit.checkpoint, sequence=self._expected)
+        checkpoint = unit.checkpoint.at_sequence(self._expected)
         headers |= {CHECKPOINT: checkpoint.to_text(), WRITE_ID: write_id}
         if unit.snapshot:
             headers[SNAPSHOT_STATE] = unit.snapshot

@@ -13,7 +13,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 
 from binlogsync.errors import BinlogSyncError
@@ -294,7 +293,7 @@ class Fanout:
             assert self._unstored[0] is flush
             everywhere = _oldest(self._stored.values())
         assert everywhere is not None
-        save(replace(everywhere, sequence=self._sequence))
+        save(everywhere.at_sequence(self._sequence))
         with self._changed:
             del self._left[flush.number]
             self._unstored.popleft()
