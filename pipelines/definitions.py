@@ -5,46 +5,33 @@ opening the UI does not start to tail a production server; BINLOGSYNC_SENSORS=ru
 The settings are those of the command line (docs/settings.md): resources/ makes the connections from them.
 """
 
+from types import ModuleType
+
 import dagster as dg
 
 from binlogsync.modules import import_within
 from binlogsync.settings import Settings
 from dagster_binlogsync.definitions import build_definitions
-from dagster_binlogsync.discovery import ConsumerDefinitions, find_definitions
-from dagster_binlogsync.operations.maintenance import build_prune_schedule, prune_job
-from dagster_binlogsync.options import build_tail_config
+from dagster_binlogsync.discovery import ConsumerDefinitions
 from dagster_binlogsync.tail.job import TailConfig
-from resources.connections import configured_resources, resource_keys
-from sensors.sources import build_sensors
+from resources.connections import resource_keys
+from sensors.maintenance import build_maintenance
 
 
 def build_deployment(
-    settings: Settings, consumers: ConsumerDefinitions, options: TailConfig, *, running: bool
+    settings: Settings, consumers: ConsumerDefinitions | ModuleType, options: TailConfig | None = None, *, running: bool
 ) -> dg.Definitions:
     """Build the definitions of the sources and these consumers; `running` switches the sensors on.
 
     Raises ConfigError for a consumer of a source that is not in the settings.
     """
     built = build_definitions(
-        settings,
-        consumers,
-        tail=options,
-        running=running,
-        keys=resource_keys(settings.sources()),
-        resources=configured_resources(settings),
-        sensors=build_sensors(settings, consumers, options, running=running),
+        settings, consumers, tail=options, running=running, keys=resource_keys(settings.sources())
     )
-    # A library leaves these to the project. Runs of one step start faster without a process per step.
-    own = dg.Definitions(
-        jobs=[prune_job], schedules=[build_prune_schedule(running=running)], executor=dg.in_process_executor
-    )
-    return dg.Definitions.merge(built, own)
+    # A library leaves the executor to the project. Runs of one step start faster without a process per step.
+    own = dg.Definitions(executor=dg.in_process_executor)
+    return dg.Definitions.merge(built, build_maintenance(running=running), own)
 
 
 _SETTINGS = Settings.read()
-defs = build_deployment(
-    _SETTINGS,
-    find_definitions(import_within(_SETTINGS.consumers())),
-    build_tail_config(_SETTINGS),
-    running=_SETTINGS.values.dagster.sensors,
-)
+defs = build_deployment(_SETTINGS, import_within(_SETTINGS.consumers()), running=_SETTINGS.values.dagster.sensors)
