@@ -249,14 +249,14 @@ class ContinuousPool:
         if first.live is None or scope is None:
             self._apply([first])
             return
-        if wait_s := self._turns.begin(scope, has_backlog=first.live.has_more):
+        has_backlog = first.live.has_more
+        if wait_s := self._turns.begin(scope, has_backlog=has_backlog):
             self._scheduler.put_back(first, min(wait_s, first.gather_s))
             return
         states = [first]
         try:
-            states += self._scheduler.take_signaled(
-                lambda one: one.scope == scope and one.live is not None, self._turns.most_mirrors(scope)
-            )
+            most = self._turns.most_mirrors(scope, has_backlog=has_backlog)
+            states += self._scheduler.take_signaled(lambda one: one.scope == scope and one.live is not None, most)
             self._apply(states)
         finally:
             self._turns.end(scope, len(states))

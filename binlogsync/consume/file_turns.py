@@ -2,7 +2,7 @@
 
 A reader in another process gets the file only while no transaction has it, and an attempt to open it takes a moment.
 So a transaction has only as many mirrors as can be applied in half a second, and afterwards the file stays free for as
-long as it was in use, unless there is a backlog: then the target closes the file at intervals
+long as it was in use. With a backlog, all mirrors that have changes join, and the target closes the file at intervals
 (targets/duckdb/file.py).
 """
 
@@ -49,10 +49,13 @@ class FileTurns:
             self._begun[scope] = now
             return 0.0
 
-    def most_mirrors(self, scope: str) -> int | None:
-        """The largest number of mirrors of the transaction, by the time that the last one took; None for no limit."""
+    def most_mirrors(self, scope: str, *, has_backlog: bool) -> int | None:
+        """The largest number of mirrors of the transaction, by the time that the last one took; None for no limit.
+
+        A transaction with a backlog has none: the next one begins at once, and would leave the others no turn.
+        """
         with self._lock:
-            return self._most_mirrors.get(scope)
+            return None if has_backlog else self._most_mirrors.get(scope)
 
     def end(self, scope: str, mirrors: int) -> None:
         """The transaction of so many mirrors has ended, and the file is closed."""

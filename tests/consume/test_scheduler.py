@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 from binlogsync.consume.scheduler import Scheduler
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.consume.manual_clock import ManualClock
 
 
 def test_items_are_processed_in_turn() -> None:
@@ -24,7 +18,7 @@ def test_items_are_processed_in_turn() -> None:
 
 
 def test_an_idle_item_is_queued_when_woken_or_when_its_time_is_over() -> None:
-    clock = Clock()
+    clock = ManualClock()
     scheduler = Scheduler(["a", "b", "c"], 1, clock)
     for _ in "abc":
         scheduler.set_idle(str(scheduler.next()), 60.0)
@@ -37,7 +31,7 @@ def test_an_idle_item_is_queued_when_woken_or_when_its_time_is_over() -> None:
 
 
 def test_failed_items_wait_and_occupy_at_most_half_of_the_workers() -> None:
-    clock = Clock()
+    clock = ManualClock()
     scheduler = Scheduler([f"bad{n}" for n in range(6)] + ["good"], 4, clock)
     for _ in range(6):
         scheduler.delay_retry(str(scheduler.next()), 5.0)
@@ -53,7 +47,7 @@ def test_failed_items_wait_and_occupy_at_most_half_of_the_workers() -> None:
 
 
 def test_an_added_item_is_processed_and_changes_the_limit_of_failed_items() -> None:
-    clock = Clock()
+    clock = ManualClock()
     scheduler: Scheduler[str] = Scheduler([], 0, clock)
     for number in range(3):
         scheduler.add(f"bad{number}", workers=4)
@@ -70,7 +64,7 @@ def test_a_closed_scheduler_rescheduler_no_item() -> None:
 
 
 def test_a_signal_during_work_queues_the_item_when_it_is_returned() -> None:
-    clock = Clock()
+    clock = ManualClock()
     scheduler = Scheduler(["a", "b"], 1, clock)
     assert scheduler.next() == "a"
     scheduler.signal("a")
@@ -93,7 +87,7 @@ def test_a_signal_during_work_queues_the_item_when_it_is_returned() -> None:
 
 
 def test_signaled_items_are_taken_together() -> None:
-    scheduler = Scheduler(["a", "b", "c", "d"], 2, Clock())
+    scheduler = Scheduler(["a", "b", "c", "d"], 2, ManualClock())
     assert [scheduler.next() for _ in "abcd"] == ["a", "b", "c", "d"]
     for item in "bcd":
         scheduler.set_idle(item, 60.0)
@@ -105,7 +99,7 @@ def test_signaled_items_are_taken_together() -> None:
 
 
 def test_an_item_is_removed_after_its_work() -> None:
-    scheduler = Scheduler(["a", "b"], 1, Clock())
+    scheduler = Scheduler(["a", "b"], 1, ManualClock())
     assert scheduler.next() == "a"
     assert not scheduler.remove("a", 0.0)
     scheduler.requeue("a")
@@ -114,7 +108,7 @@ def test_an_item_is_removed_after_its_work() -> None:
 
 
 def test_items_that_wait_while_no_worker_does_are_stalled() -> None:
-    clock = Clock()
+    clock = ManualClock()
     scheduler = Scheduler(["a", "b"], 1, clock)
     assert scheduler.next() == "a"
     assert scheduler.stalled_s() == 0.0

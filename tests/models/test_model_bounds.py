@@ -71,8 +71,8 @@ def test_wide_enough(hint: Any, column: Column, kind: str) -> None:
 
 
 def test_what_pydantic_keeps_beside_the_hint() -> None:
-    class Thing(pydantic.BaseModel):
+    class Price(pydantic.BaseModel):
         v: Decimal = pydantic.Field(max_digits=8)
 
     with pytest.raises(ModelError, match=r"decimal\(10,2\) and the field takes 8 digits"):
-        Model(Thing).check(TableSchema("shop", "things", (PRICE,)))
+        Model(Price).check(TableSchema("shop", "things", (PRICE,)))
