@@ -32,7 +32,8 @@ def build_table_step(
         pool=pool,
         op_tags=op_tags,
     )(function)
-    checks = {check.get_python_identifier(): check for table in tables for check in table.check_specs}
+    # Not `get_python_identifier`: the check `backlog` of `orders` would have the name of the asset `orders_backlog`.
+    checks = {f"_check_{check.get_python_identifier()}": check for table in tables for check in table.check_specs}
     step = dg.op(
         name=name,
         ins={each.name: dg.In.from_definition(each) for each in made.op.input_defs},

@@ -25,6 +25,7 @@ from dagster_binlogsync.discovery import find_definitions
 from dagster_binlogsync.keys import TableName, binlog_key
 from dagster_binlogsync.resource_keys import ResourceKeys
 from dagster_binlogsync.resources.warehouse import Warehouse
+from dagster_binlogsync.table_step import build_table_step
 from dagster_binlogsync.tables import mirror, table_consumer
 
 ROOT = Path(__file__).parents[2]
@@ -114,6 +115,24 @@ def test_the_tables_of_a_source_are_one_step_without_a_retry_policy_or_a_pool() 
     assert made.can_subset
     assert getattr(made.op, "retry_policy", None) is None
     assert getattr(made.op, "pool", None) is None
+
+
+def test_a_table_may_have_the_name_of_another_with_that_of_a_check() -> None:
+    tables = [mirror(f"shop.{name}", source="main") for name in ("orders", "orders_backlog")]
+
+    def consume(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
+        for table in tables:
+            checks = [
+                dg.AssetCheckResult(passed=True, check_name=spec.name, asset_key=table.key)
+                for spec in table.check_specs
+            ]
+            yield dg.MaterializeResult(asset_key=table.key, check_results=checks)
+
+    made = dg.materialize([build_table_step(consume, "consume", tables)])
+    assert made.success
+    assert {event.asset_key for event in made.get_asset_materialization_events()} == {table.key for table in tables}
+    evaluated = {(each.asset_key, each.check_name) for each in made.get_asset_check_evaluations()}
+    assert evaluated == {(spec.asset_key, spec.name) for table in tables for spec in table.check_specs}
 
 
 def handler_error(table: str) -> HandlerError:
