@@ -54,7 +54,10 @@ class StreamTableBuilder:
         """The table as it was before the statement; None if its rows cannot be proven from the stream."""
         is_proven = False
         self._forget(table)
-        retained = self._reader.first_sequence(), self._reader.last_sequence()
+        # From its own first message: older ones of other tables may be dropped at any time.
+        if not (first := self._reader.changes_from(*table, self._reader.first_sequence())):
+            return None
+        retained = int(first[0].sequences[0].as_py()), self._reader.last_sequence()
         with suppress(StreamRecreatedError), closing(read_sequences(self._reader, table, retained, "past")) as changes:
             for item in (item for items in changes for item in items):
                 if _is_same(item.batch, statement):

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from binlogsync.mirror import renamed_tables
+from binlogsync.nats.complete_reading import read_sequences
+from binlogsync.nats.reader import StreamBatch, StreamReader
 from binlogsync.servers import MariaDBServer, NATSServer
 from tests.databases import FreshDatabase
 from tests.e2e.mirrored_tables import mirrored_tables, server_rows
+from tests.nats_commands import ask
 
 FILL = "INSERT INTO {} (id, note, d) VALUES (1, 'é', 1.5), (2, NULL, -7.25), (3, 'x', NULL)"
 COLUMNS = "(id INT PRIMARY KEY, note VARCHAR(20), d DECIMAL(6,2), t TIME(3) DEFAULT '-12:30:15.25', j JSON, b BIT(1))"
@@ -78,6 +84,28 @@ def test_renames_read_nothing_from_the_server(
     finally:
         for its_database in databases:
             database.execute(f"DROP DATABASE IF EXISTS {its_database}")
+
+
+def test_older_changes_of_other_tables_may_be_dropped_meanwhile(
+    mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(reader: StreamReader, table: tuple[str, str], *arguments: Any) -> Generator[Sequence[StreamBatch]]:
+        first = reader.changes_from(*table, 1)[0].last_sequence
+        ask(nats_server.url, lambda js: js.purge_stream(reader.stream, seq=first))
+        return read_sequences(reader, table, *arguments)
+
+    monkeypatch.setattr(renamed_tables, "read_sequences", read)
+    mysql.execute(f"CREATE TABLE t {COLUMNS}")
+    with mirrored_tables(mysql, nats_server.url, tmp_path) as mirrors:
+        table = (mysql.name, "t")
+        mysql.execute(FILL.format("t"))
+        mirrors.drain([table])
+        mirrors.take_reads()
+        for sql in CHANGES["pt-online-schema-change"]:
+            mysql.execute(sql)
+        mirrors.drain([table])
+        assert mirrors.take_reads() == {}
+        assert mirrors.rows(table) == server_rows(mysql.connection, table, mariadb=False)
 
 
 def test_rows_that_are_not_in_the_stream_are_read(
