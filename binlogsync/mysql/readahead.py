@@ -259,7 +259,7 @@ class ReadAhead:
         if self._open is None:
             self._open, self._has_bytes = _OpenBlock(self._take_buffer(), self._headroom), False
         block = self._open
-        block.may_read = block.may_read or self._has_bytes
+        block.may_read = True  # also without time to wait
         try:
             while block.may_read or self._wait_here(block, deadline):
                 count = self._dump.read_now(block.buffer.data[block.end :])
@@ -312,8 +312,7 @@ class ReadAhead:
                 os.read(self._wake_read, 4096)
             if size or len(woken) > (self._wake_read in woken):
                 return not self._woken
-            if not events:
-                self._check_silence()
+            self._check_silence()
         return False
 
     def _check_silence(self) -> None:

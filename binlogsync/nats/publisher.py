@@ -309,9 +309,10 @@ class Publisher:
     def _poll(self) -> None:
         """Called repeatedly while messages are in flight: nothing else detects a lost connection or a late reply."""
         self._is_polling = False  # before `_started` is read: `start` sets that, and then reads this
-        if not self._started:
+        first = next(iter(self._started), None)  # in one step: `start` may end it in its thread
+        if first is None:
             return
-        _, ends_s = self._started[0]
+        _, ends_s = first
         if self._client.is_closed:
             self._end_started(nats.errors.ConnectionClosedError())
         elif self._loop.time() > ends_s:

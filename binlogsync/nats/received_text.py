@@ -19,6 +19,8 @@ from nats.protocol.parser import AWAITING_CONTROL_LINE
 from binlogsync.nats.frame_splitter import FrameSplitter
 from binlogsync.nats.recycled_buffer import LEAST_FREE, RecycledBuffer
 
+_REST_S = 0.01
+
 
 class ParserHook:
     """Replaces `parse` of a connection's parser, which gets what the splitter leaves."""
@@ -140,8 +142,15 @@ class SocketTap(asyncio.BufferedProtocol):
                 self._transport.write(rest)
             yield
         finally:
-            with self._lock:
-                self._writers -= 1
+            self._end_writing()
+
+    def _end_writing(self) -> None:
+        """End a block of `writing`, once all is written: the loop takes a rest out of its buffer while it writes it."""
+        if self._transport.get_write_buffer_size() and not self._is_lost:
+            self._loop.call_later(_REST_S, self._end_writing)
+            return
+        with self._lock:
+            self._writers -= 1
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where to receive."""

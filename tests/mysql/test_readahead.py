@@ -256,6 +256,33 @@ def test_silence_is_an_error(mysql_server: servers.MySQLServer, config: MySQLCon
                 take(ahead, 120)
 
 
+def test_silence_is_an_error_while_other_threads_wake_the_reader(
+    mysql_server: servers.MySQLServer, config: MySQLConfig, reads_here: bool
+) -> None:
+    silence, is_over = threading.Event(), threading.Event()
+    with silent_proxy(mysql_server.host, mysql_server.port, silence) as port:
+        through = replace(config, port=port, heartbeat_s=0.3)
+        with (
+            BinlogDump(through, resolve_start(through)) as dump,
+            ReadAhead(dump, idle_s=2.0, reads_here=reads_here) as ahead,
+        ):
+
+            def wake() -> None:
+                while not is_over.wait(0.01):
+                    ahead.wake()
+
+            drain(ahead)
+            silence.set()
+            thread = threading.Thread(target=wake)
+            thread.start()
+            try:
+                with pytest.raises(SourceError, match="not even a heartbeat"):
+                    take(ahead, 120)
+            finally:
+                is_over.set()
+                thread.join()
+
+
 def test_silence_is_an_error_without_read_ahead_too(mysql_server: servers.MySQLServer, config: MySQLConfig) -> None:
     silence = threading.Event()
     with silent_proxy(mysql_server.host, mysql_server.port, silence) as port:
