@@ -149,11 +149,11 @@ def replay_ranges(
     and the same call resumes after them.
     """
     state = task.target.begin(task.plan)
-    run = _ReplayRun(task, state.plan, AppliedFilter(state.done), stop, on_progress)
+    run = _ReplayRun(task, state.plan, AppliedFilter(state), stop, on_progress)
     for index, range_ in enumerate(state.plan.ranges):
         run.read(index, range_)
     if not stop.is_set():
-        run.filter.check(state.plan)
+        run.filter.check()
         task.target.finish()
     return run.result()
 

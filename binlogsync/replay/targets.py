@@ -19,7 +19,7 @@ from binlogsync.consume.boundaries import drop_applied
 from binlogsync.errors import PositionError
 from binlogsync.nats.reader import StreamBatch
 from binlogsync.position import Checkpoint
-from binlogsync.replay.ranges import ReplayPlan, mask_from
+from binlogsync.replay.ranges import ReplayPlan, checkpoint_after, mask_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,32 +88,53 @@ class MemoryTarget:
 
 
 class AppliedFilter:
-    """Removes the changes that a target has stored already; the changes must come in order."""
+    """Removes the changes that a target has stored already; the changes must come in order.
 
-    def __init__(self, done: Checkpoint | None) -> None:
-        self._done = done
-        self._is_past = self._has_matched = done is None
+    Positions of two servers do not compare. A change of another server than that of the stored checkpoint is stored if
+    it comes before the last stored change, which is the one directly before the checkpoint.
+    """
+
+    def __init__(self, state: ReplayState) -> None:
+        self._name, self._done = state.plan.name, state.done
+        self._is_past = self._has_matched = state.done is None
+        self._has_found_last = self._has_dropped_after_match = False
 
     def filter(self, items: Sequence[StreamBatch]) -> list[StreamBatch]:
-        """The changes that are not stored yet."""
+        """The changes that are not stored yet. Raises PositionError as `check` does."""
         if self._is_past:
             return list(items)
         rest, _ = drop_applied(items, self._count_applied)
-        self._is_past = bool(rest)
+        if rest:
+            self.check()  # before anything is written after changes that may be missing
+            self._is_past = True
         return rest
 
     def _count_applied(self, batch: ChangeBatch) -> int:
         """How many changes at the start of the batch are stored."""
         assert self._done is not None
         if batch.server_uuid != self._done.server_uuid:
-            return len(batch)  # before the stored checkpoint, in the order of the first start; `check` verifies it
+            if self._has_found_last:
+                return 0
+            self._has_dropped_after_match |= self._has_matched
+            return len(batch)
         self._has_matched = True
-        return int(mask_from(batch, self._done).false_count)
+        count = int(mask_from(batch, self._done).false_count)
+        if count:
+            last = checkpoint_after(batch.slice(0, count))
+            self._has_found_last |= (last.position, last.skip) == (self._done.position, self._done.skip)
+        return count
 
-    def check(self, plan: ReplayPlan) -> None:
-        """Call at the end: raises PositionError if no change came from the server of the stored checkpoint."""
-        if not self._has_matched and self._done is not None:
-            raise PositionError(
-                f"{plan.name}: this replay is stored up to {self._done} of server {self._done.server_uuid}, but "
-                "no change of that server is in the range now, so it cannot resume; remove its output and start again"
-            )
+    def check(self) -> None:
+        """Call at the end: raises PositionError if it is unknown which of the changes are stored."""
+        if self._is_past or self._done is None:
+            return
+        if not self._has_matched:
+            missing = "no change of that server is in the range now"
+        elif self._has_dropped_after_match and not self._has_found_last:
+            missing = "the last stored change is not in the range now, and changes of another server are"
+        else:
+            return
+        raise PositionError(
+            f"{self._name}: this replay is stored up to {self._done} of server {self._done.server_uuid}, but "
+            f"{missing}, so it cannot resume; remove its output and start again"
+        )
