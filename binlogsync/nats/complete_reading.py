@@ -6,6 +6,8 @@ import time
 from collections.abc import Generator, Sequence
 from contextlib import nullcontext
 
+import numpy as np
+
 from binlogsync.errors import SinkError
 from binlogsync.nats.messages import StreamBatch
 from binlogsync.nats.reader import StreamReader
@@ -31,10 +33,32 @@ def fetch_next(
     if stream not in (None, reader.durable_created_at(durable)):
         raise StreamRecreatedError
     if items:
-        first = int(items[0].sequences[0].as_py())
-        if first <= newest or (first > newest + 1 and reader.first_sequence() > newest + 1):
+        before = _before_gap(items, newest)
+        # A stream drops its oldest messages first: what it still has before the first gap, it has in all of them.
+        if before is not None and reader.first_sequence() > before + 1:
             raise StreamRecreatedError
     return items
+
+
+def _before_gap(items: Sequence[StreamBatch], newest: int) -> int | None:
+    """The last sequence before the first gap in the sequences from `newest` on; None if there is no gap.
+
+    Messages of other tables are a gap too. Raises StreamRecreatedError if the sequences do not increase.
+    """
+    first = int(items[0].sequences[0].as_py())
+    if first <= newest:
+        raise StreamRecreatedError
+    if first > newest + 1:
+        return newest
+    if len(items) == len(items[0]) == 1:
+        return None
+    # One fetch may return several pulls, also within one batch. A message with several changes repeats its sequence.
+    sequences = np.concatenate([item.sequences.to_numpy() for item in items]).astype(np.int64)
+    steps = np.diff(sequences)
+    if (steps < 0).any():
+        raise StreamRecreatedError
+    gaps = np.flatnonzero(steps > 1)
+    return int(sequences[gaps[0]]) if len(gaps) else None
 
 
 def read_sequences(
