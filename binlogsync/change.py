@@ -248,6 +248,8 @@ class ChangeBatch:
         if self.ddl is not None:
             return {}
         ops = self.data.column("op")
+        if len(ops) == 1:  # as often as changes arrive alone
+            return {ops[0].as_py(): 1}
         indices, counts = (column.to_pylist() for column in pc.value_counts(ops.indices).flatten())
         found = dict(zip(indices, counts, strict=True))
         return {op: found[index] for index, op in enumerate(ops.dictionary.to_pylist()) if index in found}

@@ -18,7 +18,7 @@ from typing import Literal, TypeVar
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
-from nats.js.api import StreamInfo, StreamState
+from nats.js.api import StreamInfo
 
 from binlogsync.codec import subjects
 from binlogsync.errors import ConfigError, SinkError
@@ -37,10 +37,11 @@ from binlogsync.nats.frame_kernel import REPLY, SEQUENCE
 from binlogsync.nats.message_block import MessageBlock
 from binlogsync.nats.messages import MessageLookups, StreamBatch, decode_block
 from binlogsync.nats.pull import PullSubscription
+from binlogsync.nats.quick_requests import find_requests, open_requests
 from binlogsync.nats.read_ahead import WAIT_S, reading_ahead
 from binlogsync.nats.server_errors import refused_error
 from binlogsync.nats.stream_messages import StreamMessages
-from binlogsync.nats.stream_tables import count_messages, no_stream_error
+from binlogsync.nats.stream_tables import count_messages, stream_info
 from binlogsync.nats.table_name_case import check_spelling
 from binlogsync.nats.unusual_messages import count_decodable, foreign_sequences
 from binlogsync.schema import TableSchema
@@ -87,7 +88,7 @@ class StreamReader(StreamMessages):
         if self._is_owner:
             self._connection.open()
         try:
-            self._state()
+            self._info()
         except BaseException:
             self.close()
             raise
@@ -277,12 +278,11 @@ class StreamReader(StreamMessages):
 
     def first_sequence(self) -> int:
         """Sequence of the oldest message in the stream; last_sequence() + 1 when it is empty."""
-        state = self._state()
-        return state.first_seq if state.messages else state.last_seq + 1
+        return self._bounds()[0]
 
     def last_sequence(self) -> int:
         """Sequence of the newest message, checkpoint messages included; 0 when there never was a message."""
-        return self._state().last_seq
+        return self._bounds()[1]
 
     def created_at(self) -> str | None:
         """When nats-server created the stream, by its clock; another time means that the stream was recreated.
@@ -307,17 +307,19 @@ class StreamReader(StreamMessages):
         """The table schema with that fingerprint; raises WireError when it is not in the source's buckets."""
         return self._documents.schema(fingerprint)
 
-    def _state(self) -> StreamState:
-        return self._info().state
+    def _bounds(self) -> tuple[int, int]:
+        """Sequences of the oldest message, or of the next one if there is none, and of the newest."""
+        client, found = self._client, None
+        if client is not None and not self.is_lost:
+            requests = find_requests(client) or self._retry(open_requests)
+            found = requests.stream_bounds(client, self.stream, self._options.request_timeout_s)
+        if found is not None:
+            return found
+        state = self._info().state
+        return state.first_seq if state.messages else state.last_seq + 1, state.last_seq
 
     def _info(self) -> StreamInfo:
-        async def look(client: Client) -> StreamInfo:
-            try:
-                return await client.jetstream().stream_info(self.stream)
-            except nats.js.errors.NotFoundError:
-                raise no_stream_error(self.source) from None
-
-        return self._retry(look)
+        return self._retry(lambda client: stream_info(client, self.source))
 
     async def _fetch(self, client: Client, follow: DurableConsumer, limits: tuple[int, float]) -> MessageBlock:
         if follow.is_broken:

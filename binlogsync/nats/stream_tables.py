@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import nats.js.errors
 from nats.aio.client import Client
+from nats.js.api import StreamInfo
 
 from binlogsync.codec import subjects
 from binlogsync.errors import WireError
@@ -23,11 +24,8 @@ async def count_messages(client: Client, source: str) -> Mapping[Table, int]:
 
     Raises WireError when the source has no stream.
     """
-    stream, found = subjects.stream_name(source), dict[Table, int]()
-    try:
-        info = await client.jetstream().stream_info(stream, subjects.table_subjects(source))
-    except nats.js.errors.NotFoundError:
-        raise no_stream_error(source) from None
+    found = dict[Table, int]()
+    info = await stream_info(client, source, subjects.table_subjects(source))
     for subject, count in (info.state.subjects or {}).items():
         if (names := subjects.parse_names(subject)) is not None:
             found[names[1:]] = count
@@ -59,6 +57,17 @@ def ask_stream(options: NatsOptions, source: str, question: Callable[[Client, st
             return connection.retry(lambda client: question(client, source))
         except nats.js.errors.APIError as error:
             raise refused_error(options.address, subjects.stream_name(source), error) from error
+
+
+async def stream_info(client: Client, source: str, counted: str | None = None) -> StreamInfo:
+    """What the server knows about the stream of a source, with the numbers of messages by subject for `counted`.
+
+    Raises WireError when there is no stream yet.
+    """
+    try:
+        return await client.jetstream().stream_info(subjects.stream_name(source), counted)
+    except nats.js.errors.NotFoundError:
+        raise no_stream_error(source) from None
 
 
 def no_stream_error(source: str) -> WireError:
