@@ -51,7 +51,7 @@ test: $(INSTALLED) servers kernels ## the tests, on real servers (ARGS="-k name"
 	@$(RUN) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not exhaustive" $(ARGS)
 
 .PHONY: test-exhaustive
-test-exhaustive: $(INSTALLED) servers kernels ## further servers, seeds and mutations, beside those of `make test`: about five minutes
+test-exhaustive: $(INSTALLED) servers kernels ## further servers, seeds, mutations and scenarios, beside those of `make test`
 	@$(RUN) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder -m exhaustive $(ARGS)
 
 .PHONY: test-quick

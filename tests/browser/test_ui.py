@@ -131,6 +131,7 @@ def test_the_sensors_are_on(page: Page, stack: Stack) -> None:
     kept(page, "automation")
 
 
+@pytest.mark.exhaustive
 def test_three_bookmarks_are_replayed_with_a_few_clicks(page: Page, stack: Stack) -> None:
     name = REPLAYED
     with closing(SQLitePositionStore(stack.positions)) as store:

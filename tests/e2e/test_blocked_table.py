@@ -145,6 +145,7 @@ def scenario(nats_server: NATSServer, tmp_path: Path) -> Iterator[BlockedTableSc
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_row_that_fails_blocks_its_own_table_only(scenario: BlockedTableScenario) -> None:
     with scenario.process():
         for table in TABLES:

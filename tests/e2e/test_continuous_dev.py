@@ -61,6 +61,7 @@ def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[demo.St
             yield made
 
 
+@pytest.mark.exhaustive
 def test_a_reload_starts_the_next_run_and_terminate_stops_them(running: demo.Stack) -> None:
     with dg.DagsterInstance.from_config(str(running.dagster_home)) as instance:
 

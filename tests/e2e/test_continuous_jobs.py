@@ -110,6 +110,7 @@ def test_a_mirror_is_rebuilt_beside_the_run(live: Continuous) -> None:
     project.assert_mirrored("orders")
 
 
+@pytest.mark.exhaustive
 def test_the_run_ends_when_the_setting_is_no_longer_continuous(
     live: Continuous, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from tests.e2e.dagster_project import DagsterProject
 from tests.e2e.test_consumer_runs import start, status
 
 
+@pytest.mark.exhaustive
 def test_healthy_tables_show_checks_that_passed(live: Continuous) -> None:
     names = {live.orders: ("handled", "backlog", "no_gap", "fresh"), live.notes: ("handled", "backlog", "no_gap")}
     for table, checks in names.items():
@@ -33,6 +34,7 @@ def test_healthy_tables_show_checks_that_passed(live: Continuous) -> None:
     assert live.end() == dg.DagsterRunStatus.SUCCESS
 
 
+@pytest.mark.exhaustive
 def test_a_reader_that_keeps_the_warehouse_open_is_named_in_the_check_and_nothing_fails(live: Continuous) -> None:
     instance, checks = live.project.instance, ("handled", "backlog")
     live.wait(lambda: all(checks_of(instance, live.orders, *checks).values()), "the checks")
@@ -92,6 +94,7 @@ def test_another_run_gets_a_table_and_gives_it_back(live: Continuous) -> None:
     assert live.end() == dg.DagsterRunStatus.SUCCESS
 
 
+@pytest.mark.exhaustive
 def test_a_table_of_another_run_is_taken_up_when_that_run_has_ended(live: Continuous) -> None:
     assert live.end() == dg.DagsterRunStatus.SUCCESS
     job = live.built.resolve_job_def(f"consume_{live.project.source}")

@@ -84,6 +84,7 @@ def test_a_row_reaches_its_mirror_and_no_process_remains(folder: Path) -> None:
     assert (folder / "warehouse.duckdb").exists()
 
 
+@pytest.mark.exhaustive
 def test_one_demo_runs_per_folder_and_ctrl_c_stops_it_cleanly(folder: Path) -> None:
     with demo(folder, "--port", "0") as process:
         address = ui_address(process)
@@ -103,6 +104,7 @@ def test_one_demo_runs_per_folder_and_ctrl_c_stops_it_cleanly(folder: Path) -> N
         assert processes_of(folder) == []
 
 
+@pytest.mark.exhaustive
 def test_a_check_can_be_interrupted(folder: Path) -> None:
     with demo(folder, "--check", "--port", "0") as process:
         wait_until(lambda: (folder / "dagster.log").exists(), 120, "Dagster to be started")

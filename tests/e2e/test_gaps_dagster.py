@@ -1,6 +1,7 @@
 """A gap in Dagster: the check of a handler fails in all runs, until the job `acknowledge_gap` records a reason."""
 
 import dagster as dg
+import pytest
 
 from binlogsync import Change
 from binlogsync.codec.subjects import stream_name
@@ -48,6 +49,7 @@ def test_a_gap_of_a_handler_stays_failed_until_it_is_acknowledged(project: Dagst
     assert project.rows(f"SELECT resolution FROM {META_SCHEMA}.gaps") == [("2 was a test",)]
 
 
+@pytest.mark.exhaustive
 def test_a_table_without_new_messages_is_read_again_when_the_stream_dropped_some(project: DagsterProject) -> None:
     notes = mirror(f"{project.source}.notes")
     built = project.definitions(notes)

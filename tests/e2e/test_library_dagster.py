@@ -116,6 +116,7 @@ def test_assets_of_a_project_consume_and_describe_their_tables(project: DagsterP
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_executor_of_the_project_runs_the_assets(project: DagsterProject) -> None:
     """Each step of Dagster's default executor is a process of its own."""
     project.mysql.execute("INSERT INTO notes VALUES (1, 'a')")

@@ -159,6 +159,7 @@ def test_killed_mirrors_equal_their_tables(scenario: MirrorScenario) -> None:
     scenario.catch_up_to_tail("one", "two")
 
 
+@pytest.mark.exhaustive
 def test_a_blocked_table_does_not_stop_the_others(scenario: MirrorScenario) -> None:
     with duckdb.connect(str(scenario.path)) as connection:
         connection.execute(f"CREATE SCHEMA {scenario.database}")
@@ -172,6 +173,7 @@ def test_a_blocked_table_does_not_stop_the_others(scenario: MirrorScenario) -> N
     assert scenario.is_equal("one", "two")
 
 
+@pytest.mark.exhaustive
 def test_mirrors_have_the_names_and_columns_of_the_options(scenario: MirrorScenario) -> None:
     options = ("--target-schema", "raw_{source}", "--metadata", "_op", "--on-drop", "keep", "--until-caught-up")
     done = scenario.deployment.run(*scenario.arguments, *options, "--target-table", "all")

@@ -3,6 +3,7 @@
 from typing import Any
 
 import dagster as dg
+import pytest
 
 from dagster_binlogsync.operations.decisions import AcceptConfig
 from dagster_binlogsync.tables import mirror
@@ -45,6 +46,7 @@ def test_frozen_columns_fail_the_check_until_they_are_accepted(project: DagsterP
     assert project.rows(f'SELECT id, note FROM "raw_{project.source}".orders ORDER BY 1') == [(1, None), (2, "x")]
 
 
+@pytest.mark.exhaustive
 def test_a_kept_table_passes_its_checks(project: DagsterProject) -> None:
     notes = mirror(f"{project.source}.notes", on_drop="keep")
     built = project.definitions(notes)

@@ -64,6 +64,7 @@ def consume_more(project: DagsterProject, table: TableAsset, number: int) -> Non
     project.assert_mirrored("orders")
 
 
+@pytest.mark.exhaustive
 def test_a_consumer_is_removed_and_can_be_added_again(
     project: DagsterProject, orders: TableAsset, capsys: pytest.CaptureFixture[str]
 ) -> None:
