@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 
 from binlogsync import servers
 from tests.databases import FreshDatabase, fresh_database
-from tests.scheduling import FileScheduling, order_of
+from tests.scheduling import FileScheduling, check_time, order_of
 
 # A busy machine makes a slow example, not a wrong one; and the share of examples that a test discards is random.
 settings.register_profile(
@@ -72,6 +72,7 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    check_time(item)
     if item.get_closest_marker("server") and os.environ.get("BINLOGSYNC_TEST_SERVERS") == "0":
         pytest.skip("requires real servers, and BINLOGSYNC_TEST_SERVERS=0")
 

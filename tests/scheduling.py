@@ -6,6 +6,8 @@ the others: so the long files come first.
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +68,15 @@ def order_of(item: pytest.Item) -> int:
     if path.startswith(("e2e/", "browser/")):
         return 0
     return 1 + (_LONGEST_LATER.index(path) if path in _LONGEST_LATER else len(_LONGEST_LATER))
+
+
+def check_time(item: pytest.Item) -> None:
+    """Skip a test that begins after the time limit of a run, in seconds since 1970; scenarios have an earlier one.
+
+    Continuous integration has a limit for the whole run. A machine that is too slow for it leaves out the last tests,
+    which pytest counts as skipped, with this reason.
+    """
+    is_scenario = order_of(item) == 0
+    for name in ("TEST_UNTIL", *(("TEST_SCENARIOS_UNTIL",) if is_scenario else ())):
+        if time.time() > float(os.environ.get(name) or "inf"):
+            pytest.skip(f"the time of this run is over ({name}): run `make test` without a limit")
