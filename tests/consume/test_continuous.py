@@ -176,7 +176,10 @@ def test_a_file_that_another_process_has_open_fails_nothing(
     stream: SixTables, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "w.duckdb"
-    stores = {table: DuckStore(path, timeout_s=1.0, error=ConsumeError) for table in TABLES}
+    # For each other, as when they are opened together, mirrors wait longer than for the process.
+    stores = {table: DuckStore(path, timeout_s=120.0, error=ConsumeError) for table in TABLES}
+    for store in stores.values():
+        store.holder_wait_s = 1.0
     tasks = [ConsumerTask(("shop", t), Mirror(stores[t], "shop", t), ConsumeOptions()) for t in TABLES]
     stream.write(ALL)
     with live(stream, tasks) as running:
