@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -345,3 +346,9 @@ def test_what_identifies_a_log_is_read_as_it_is_printed(seconds: int, checksum: 
 def test_what_identifies_no_log_is_named(log: str) -> None:
     with pytest.raises(PositionError, match="not a checkpoint"):
         Checkpoint.from_text(f'{OLDER_TEXT[:-1]},"log":{log}}}')
+
+
+def test_a_checkpoint_at_a_sequence_has_all_other_fields() -> None:
+    values: dict[str, Any] = {field.name: object() for field in fields(Checkpoint)}
+    found = Checkpoint(**values).at_sequence(9)
+    assert {name: getattr(found, name) for name in values} == {**values, "sequence": 9}

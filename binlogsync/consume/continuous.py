@@ -245,11 +245,11 @@ class ContinuousPool:
 
     def _turn(self, first: LiveState) -> None:
         """Fetch what has arrived for a table, and for other mirrors of its file, and apply it."""
-        scope = first.scope if first.live is not None else None
-        if first.live is None or scope is None:
+        live, scope = first.live, first.scope
+        if live is None or scope is None:
             self._apply([first])
             return
-        has_backlog = first.live.has_more
+        has_backlog = live.has_more
         if wait_s := self._turns.begin(scope, has_backlog=has_backlog):
             self._scheduler.put_back(first, min(wait_s, first.gather_s))
             return
@@ -345,7 +345,7 @@ class ContinuousPool:
             live = state.live
             with live.delivery.reading_ahead(live.options.max_changes, is_likely=live.has_more):
                 state.target.take([work], self._stop)
-            if not state.live.has_more:
+            if not live.has_more:
                 state.target.store.release()
             if not self._stop.is_set():
                 state.live.confirm(work)

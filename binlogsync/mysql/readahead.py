@@ -91,7 +91,7 @@ class ReadAhead:
         self._pace: Pace = "linger"
         self._stopping = False
         self._reads_here = reads_here
-        self._is_parked = False  # the thread waits until `next` does not read itself any more
+        self._is_parked = False  # the thread waits while `next` reads
         self._open: _OpenBlock | None = None  # what `next` has read and not returned yet
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="binlog-read-ahead", daemon=True)

@@ -57,7 +57,7 @@ class QuickRequests:
         return state.first_seq if state.messages else state.last_seq + 1, state.last_seq
 
     def ask(self, client: Client, subject: str, timeout_s: float) -> bytes | None:
-        """The body of the reply to an empty message; empty if nobody answers this subject.
+        """The body of the reply to an empty message; empty if the subject has no responder.
 
         None if the connection is lost, if no reply has come in time, or if only the event loop can send now (with TLS,
         for example): ask in another way then.

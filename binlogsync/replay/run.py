@@ -182,9 +182,9 @@ class _ReplayRun:
         with closing(reader.read(range_, self.stop)) as steps:
             for step in steps:
                 new = self.filter.filter(step.items)
-                found = _count_ops(step.items)
-                counts += found
-                self.before += found.total() - _count_ops(new).total()
+                for item in step.items:
+                    counts.update(item.batch.count_ops())
+                self.before += _count_rows(step.items) - _count_rows(new)
                 pending += new
                 while is_full(pending, size):
                     self.write(take_first(pending, size))
@@ -220,9 +220,6 @@ class _ReplayRun:
         return ReplayResult(self.plan, tuple(self.done), self.before, seconds, not self.stop.is_set(), is_resumed)
 
 
-def _count_ops(items: Sequence[StreamBatch]) -> Counter[str]:
-    """Number of changes by op."""
-    counts: Counter[str] = Counter()
-    for item in items:
-        counts.update(item.batch.count_ops())
-    return counts
+def _count_rows(items: Sequence[StreamBatch]) -> int:
+    """Number of row changes."""
+    return sum(len(item) for item in items if item.batch.ddl is None)
