@@ -186,12 +186,16 @@ def drop_processed(
 def _done(batch: ChangeBatch, progress: ConsumerProgress, found: bool) -> tuple[int, bool]:
     """(number of applied changes at the start of the batch, whether the one applied last is among them)."""
     if batch.server_uuid == progress.server_uuid:
-        done = count_not_after(batch, progress.at)
-        is_last = done > 0 and compare(progress_at(batch, done - 1, 0, 0).at, progress.at) is PositionOrder.SAME
-        return done, is_last
+        return count_applied(batch, progress)
     if found:
         return 0, True
     return _done_by_gtid(batch, progress)
+
+
+def count_applied(batch: ChangeBatch, progress: ConsumerProgress) -> tuple[int, bool]:
+    """The same for changes of the server of the progress."""
+    done = count_not_after(batch, progress.at)
+    return done, done > 0 and compare(progress_at(batch, done - 1, 0, 0).at, progress.at) is PositionOrder.SAME
 
 
 def _done_by_gtid(batch: ChangeBatch, progress: ConsumerProgress) -> tuple[int, bool]:

@@ -8,7 +8,7 @@ beginning again.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,7 +19,33 @@ from binlogsync.consume.boundaries import drop_applied
 from binlogsync.errors import PositionError
 from binlogsync.nats.reader import StreamBatch
 from binlogsync.position import Checkpoint
-from binlogsync.replay.ranges import ReplayPlan, checkpoint_after, mask_from
+from binlogsync.replay.ranges import ReplayPlan, checkpoint_before, mask_from
+
+
+@dataclass(frozen=True, slots=True)
+class StoredChanges:
+    """Which changes a target has stored.
+
+    Attributes:
+        position: of the last one, as text for users; server_uuid: its server.
+        count: (number of changes at the start of a batch of that server that are stored, whether the last one is among
+            them).
+    """
+
+    position: str
+    server_uuid: str
+    count: Callable[[ChangeBatch], tuple[int, bool]]
+
+
+def stored_before(checkpoint: Checkpoint) -> StoredChanges:
+    """The changes before the checkpoint."""
+
+    def count(batch: ChangeBatch) -> tuple[int, bool]:
+        done = int(mask_from(batch, checkpoint).false_count)
+        last = checkpoint_before(batch, done - 1) if done else None
+        return done, last is not None and (last.position, last.skip + 1) == (checkpoint.position, checkpoint.skip)
+
+    return StoredChanges(str(checkpoint), checkpoint.server_uuid, count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +54,11 @@ class ReplayState:
 
     Attributes:
         plan: the plan to execute; when a replay is resumed, the plan of its first start.
-        done: the changes before this checkpoint are in the target; None if there are none.
+        done: the changes that are in the target; None if there are none.
     """
 
     plan: ReplayPlan
-    done: Checkpoint | None = None
+    done: StoredChanges | None = None
 
 
 class ReplayTarget(Protocol):
@@ -90,8 +116,8 @@ class MemoryTarget:
 class AppliedFilter:
     """Removes the changes that a target has stored already; the changes must come in order.
 
-    Positions of two servers do not compare. A change of another server than that of the stored checkpoint is stored if
-    it comes before the last stored change, which is the one directly before the checkpoint.
+    Positions of two servers do not compare. A change of another server than that of the last stored change is stored
+    if it comes before that one.
     """
 
     def __init__(self, state: ReplayState) -> None:
@@ -118,10 +144,8 @@ class AppliedFilter:
             self._has_dropped_after_match |= self._has_matched
             return len(batch)
         self._has_matched = True
-        count = int(mask_from(batch, self._done).false_count)
-        if count:
-            last = checkpoint_after(batch.slice(0, count))
-            self._has_found_last |= (last.position, last.skip) == (self._done.position, self._done.skip)
+        count, has_last = self._done.count(batch)
+        self._has_found_last |= has_last
         return count
 
     def check(self) -> None:
@@ -135,6 +159,6 @@ class AppliedFilter:
         else:
             return
         raise PositionError(
-            f"{self._name}: this replay is stored up to {self._done} of server {self._done.server_uuid}, but "
+            f"{self._name}: this replay is stored up to {self._done.position} of server {self._done.server_uuid}, but "
             f"{missing}, so it cannot resume; remove its output and start again"
         )

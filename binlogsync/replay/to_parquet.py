@@ -34,7 +34,7 @@ from binlogsync.nats.reader import StreamBatch
 from binlogsync.position import Checkpoint
 from binlogsync.private_files import make_folder, open_new
 from binlogsync.replay.ranges import ReplayPlan, checkpoint_after
-from binlogsync.replay.targets import ReplayState
+from binlogsync.replay.targets import ReplayState, stored_before
 
 MANIFEST = "_manifest.json"
 _PART = "part-{:05d}.parquet"
@@ -70,7 +70,7 @@ class ParquetTarget:
                 self._delete_parts()
         except OSError as error:
             raise self._failed(error) from error
-        return ReplayState(plan, self._done)
+        return ReplayState(plan, None if self._done is None else stored_before(self._done))
 
     def write(self, items: Sequence[StreamBatch], stop: threading.Event) -> None:
         """Write a file for each schema among the changes, then the manifest that lists them."""

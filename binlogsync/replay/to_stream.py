@@ -26,7 +26,7 @@ from binlogsync.nats.key_value import KeyValueBucket
 from binlogsync.nats.reader import StreamBatch
 from binlogsync.position import FIRST_ORDINAL, Checkpoint
 from binlogsync.replay.ranges import ReplayPlan, checkpoint_after, checkpoint_before
-from binlogsync.replay.targets import ReplayState
+from binlogsync.replay.targets import ReplayState, stored_before
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 
 _PLAN = "backfill"
@@ -75,7 +75,9 @@ class SubjectTarget:
                 f"{subjects.stream_name(self._replay)}, and nats kv rm {subjects.schema_bucket(self._replay)}"
             )
         self._plan, self._begin_sequence = stored, begin
-        return ReplayState(stored, end if self._sink.last_sequence > begin else None)
+        if end is None or self._sink.last_sequence <= begin:
+            return ReplayState(stored)
+        return ReplayState(stored, stored_before(end))
 
     def write(self, items: Sequence[StreamBatch], stop: threading.Event) -> None:
         """Publish the changes; returns after the last PubAck."""

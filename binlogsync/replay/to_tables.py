@@ -5,8 +5,8 @@ applies exactly once what the handler writes over the connection that it is give
 because older row images would overwrite newer ones; it builds a separate table from the changes of the range only. To
 rebuild the mirror itself, rewind its consumer.
 
-A record of each replay (ReplayRecord: its plan, and the checkpoint after the last change stored) is updated in the
-transaction of the rows and of the progress, so killing the process loses or repeats nothing.
+A replay has a consumer's progress, under a client id of its own, so killing the process loses or repeats nothing. A
+record (ReplayRecord) has its plan, and whether it is finished.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from binlogsync.change import ChangeBatch
-from binlogsync.consume.progress import ConsumerProgress, ProgressKey, ProgressStore, Tracker
+from binlogsync.consume.progress import ConsumerProgress, ProgressKey, Tracker
+from binlogsync.consume.seek import count_applied
 from binlogsync.consume.targets import TableChanges, Target
 from binlogsync.errors import ConfigError
 from binlogsync.mirror.target import Mirror
 from binlogsync.nats.reader import StreamBatch
-from binlogsync.position import Checkpoint
-from binlogsync.replay.ranges import ReplayPlan, checkpoint_after
-from binlogsync.replay.targets import ReplayState
+from binlogsync.replay.ranges import ReplayPlan
+from binlogsync.replay.targets import ReplayState, StoredChanges
 from binlogsync.targets import TableStore, TableTransaction
 from binlogsync.targets.mirror_state import REPLAY_MARK
 from binlogsync.targets.records import ReplayRecord
@@ -40,7 +40,8 @@ class HandlerTarget:
         if tables is None:
             raise ConfigError("a replay can call only a handler that keeps its progress in a DuckDB file")
         self.tables: TableStore = tables
-        self._tracker: _ReplayTracker | None = None
+        self._tracker: Tracker | None = None
+        self._number = ""
 
     def begin(self, plan: ReplayPlan) -> ReplayState:
         """See ReplayTarget."""
@@ -55,9 +56,9 @@ class HandlerTarget:
             else:
                 plan = ReplayPlan.from_text(stored.plan)
             key = ProgressKey(f"backfill {plan.number}", plan.source, plan.database, plan.table)
-            self._tracker = _ReplayTracker(key, transaction.load_progress(key), self.tables, plan.number)
-        done = None if stored is None or stored.done is None else Checkpoint.from_text(stored.done)
-        return ReplayState(plan, done)
+            self._tracker = Tracker(key, transaction.load_progress(key))
+        self._number = plan.number
+        return ReplayState(plan, stored_up_to(self._tracker.progress))
 
     def write(self, items: Sequence[StreamBatch], stop: threading.Event) -> None:
         """Call the handler with the changes. Raises ConsumeError and its subclasses."""
@@ -68,7 +69,7 @@ class HandlerTarget:
         """Store the end time, and delete the progress of the replay."""
         assert self._tracker is not None
         with self.tables.begin() as transaction:
-            transaction.finish_replay(self._tracker.number)
+            transaction.finish_replay(self._number)
             transaction.forget_progress(self._tracker.key)
 
     def close(self) -> None:
@@ -106,20 +107,8 @@ def _replay_database(database: str) -> str:
     return f"replay_{database}{REPLAY_MARK}"
 
 
-class _ReplayTracker(Tracker):
-    """Updates the record of the replay together with the progress."""
-
-    def __init__(self, key: ProgressKey, progress: ConsumerProgress, tables: TableStore, number: str) -> None:
-        super().__init__(key, progress)
-        self.number = number
-        self._tables = tables
-
-    def move(self, transaction: TableTransaction, done: Sequence[tuple[ChangeBatch, int]]) -> ConsumerProgress:
-        moved = super().move(transaction, done)
-        transaction.move_replay(self.number, checkpoint_after(done[-1][0]).to_text())
-        return moved
-
-    def advance(self, store: ProgressStore, done: Sequence[tuple[ChangeBatch, int]]) -> None:
-        with self._tables.begin() as transaction:
-            moved = self.move(transaction, done)
-        self.confirm(moved, [batch for batch, _ in done])
+def stored_up_to(progress: ConsumerProgress) -> StoredChanges | None:
+    """The changes up to that progress; None if it is new."""
+    if progress.is_new:
+        return None
+    return StoredChanges(str(progress), progress.server_uuid, lambda batch: count_applied(batch, progress))

@@ -83,9 +83,5 @@ class ConsumerTransaction(Protocol):
         """Store that a replay has begun."""
 
     @abstractmethod
-    def move_replay(self, number: str, done: str) -> None:
-        """Store the checkpoint after the last stored change of a replay."""
-
-    @abstractmethod
     def finish_replay(self, number: str) -> None:
         """Store that a replay is finished."""

@@ -157,7 +157,6 @@ class ReplayRecord:
         request: the request, as given.
         target: name of its target.
         plan: its plan, as text.
-        done: the checkpoint after the last stored change, as text; None if there is none.
     """
 
     number: str
@@ -167,4 +166,3 @@ class ReplayRecord:
     request: str
     target: str
     plan: str
-    done: str | None = None

@@ -168,6 +168,7 @@ def test_a_table_is_built_beside_the_mirror_and_the_consumer_does_not_move(
     for deaths in ((3, 1), ()):  # a finished replay starts again
         done = replay_through_failures(tailed, table, lambda: TableTarget(path, tailed.database, table), deaths)
         assert done.changes == len(tailed.rows(table))
+        assert (done.before > 200 * sum(deaths)) == bool(deaths)
         assert mirror_rows(path, f"replay_{tailed.database}", table) == mirror_rows(path, tailed.database, table)
         assert query(path, progress) == before
     assert query(path, f"SELECT count(*), count(finished_at) FROM {META_SCHEMA}.backfills") == [(2, 2)]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,15 @@ import pyarrow as pa
 import pytest
 
 from binlogsync.change import ChangeBatch
+from binlogsync.consume.progress import progress_at
 from binlogsync.errors import PositionError
 from binlogsync.nats.messages import StreamBatch
 from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.replay.ranges import ReplayPlan, ReplayRange, checkpoint_after
-from binlogsync.replay.targets import AppliedFilter, ReplayState
+from binlogsync.replay.targets import AppliedFilter, ReplayState, StoredChanges, stored_before
 from binlogsync.replay.to_parquet import ParquetTarget, read_parquet
-from tests.duck import SERVER_UUID, make_batch
+from binlogsync.replay.to_tables import TableTarget, stored_up_to
+from tests.duck import SERVER_UUID, make_batch, mirror_rows
 from tests.targets.contract_mirrors import SCHEMA, row
 
 OTHER = "other-server"
@@ -62,27 +65,44 @@ def keys(items: Sequence[StreamBatch]) -> list[tuple[str, int, int]]:
     ]
 
 
+Stored = Callable[[ChangeBatch], StoredChanges | None]
+both_kinds = pytest.mark.parametrize(
+    "stored",
+    [
+        lambda last: stored_before(checkpoint_after(last)),
+        lambda last: stored_up_to(progress_at(last, len(last) - 1, 0, 0)),
+    ],
+    ids=["checkpoint", "progress"],
+)
+
+
+@both_kinds
 @pytest.mark.parametrize("size", [1, 2, 3, 100])
 @pytest.mark.parametrize("steps", [1, 100], ids=["a batch a step", "one step"])
 @pytest.mark.parametrize("history", HISTORIES)
-def test_the_rest_is_what_follows_the_last_stored_change(history: str, size: int, steps: int) -> None:
+def test_the_rest_is_what_follows_the_last_stored_change(history: str, size: int, steps: int, stored: Stored) -> None:
     items, singles = cut(HISTORIES[history], size), cut(HISTORIES[history], 1)
-    for stored, last in enumerate(singles, 1):
-        applied = AppliedFilter(ReplayState(PLAN, checkpoint_after(last.batch)))
+    for number, last in enumerate(singles, 1):
+        applied = AppliedFilter(ReplayState(PLAN, stored(last.batch)))
         rest: list[StreamBatch] = []
         for at in range(0, len(items), steps):
             rest += applied.filter(items[at : at + steps])
         applied.check()
-        assert keys(rest) == keys(singles)[stored:], stored
+        assert keys(rest) == keys(singles)[number:], number
 
 
-def test_files_of_a_replay_that_ended_at_a_failover_are_completed(tmp_path: Path) -> None:
-    items, stop = cut(HISTORIES["failover"], 100), threading.Event()
-    killed = ParquetTarget(tmp_path)
+@pytest.mark.parametrize("is_table", [False, True], ids=["files", "table"])
+def test_a_replay_that_ended_at_a_failover_is_completed(tmp_path: Path, is_table: bool) -> None:
+    """The table has no primary key, so that a change that is applied again leaves another row."""
+    folder, path, stop = tmp_path / "files", tmp_path / "warehouse.duckdb", threading.Event()
+    make = partial(TableTarget, path, "shop", "t") if is_table else partial(ParquetTarget, folder)
+    keyless = replace(SCHEMA, table="t", primary_key=())
+    items = cut([replace(batch, schema=keyless) for batch in HISTORIES["failover"]], 100)
+    killed = make()
     killed.begin(PLAN)
     killed.write(items[:1], stop)
     killed.close()
-    target = ParquetTarget(tmp_path)
+    target = make()
     applied = AppliedFilter(target.begin(PLAN))
     for item in items:
         if rest := applied.filter([item]):
@@ -90,14 +110,18 @@ def test_files_of_a_replay_that_ended_at_a_failover_are_completed(tmp_path: Path
     applied.check()
     target.finish()
     target.close()
-    assert sum(len(batch) for batch in read_parquet(tmp_path)) == len(items[0]) + len(items[1])
+    found = len(mirror_rows(path, "replay_shop", "t")) if is_table else sum(map(len, read_parquet(folder)))
+    assert found == len(items[0]) + len(items[1])
 
 
+@both_kinds
 @pytest.mark.parametrize("has_later", [False, True])
-def test_changes_of_another_server_are_not_dropped_without_the_last_stored_change(has_later: bool) -> None:
+def test_changes_of_another_server_are_not_dropped_without_the_last_stored_change(
+    has_later: bool, stored: Stored
+) -> None:
     """As with a row that a snapshot has published, if the range is now read from the binlogs."""
     first, second, third = HISTORIES["and back"]
-    applied = AppliedFilter(ReplayState(PLAN, checkpoint_after(first)))
+    applied = AppliedFilter(ReplayState(PLAN, stored(first)))
     left = [first.slice(0, len(first) - 1), second, *([third] if has_later else [])]
     if not has_later:
         assert applied.filter(cut(left, 100)) == []
@@ -105,8 +129,11 @@ def test_changes_of_another_server_are_not_dropped_without_the_last_stored_chang
         applied.filter(cut(left, 100)) if has_later else applied.check()
 
 
-def test_a_replay_without_changes_of_the_server_cannot_resume() -> None:
-    applied = AppliedFilter(ReplayState(PLAN, checkpoint_after(HISTORIES["failover"][0])))
+@both_kinds
+def test_a_replay_without_changes_of_the_server_cannot_resume(
+    stored: Stored,
+) -> None:
+    applied = AppliedFilter(ReplayState(PLAN, stored(HISTORIES["failover"][0])))
     assert applied.filter(cut(HISTORIES["failover"][1:], 100)) == []
     with pytest.raises(PositionError, match="no change of that server is in the range now"):
         applied.check()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 
 import duckdb
@@ -97,27 +97,25 @@ def load_replay(connection: duckdb.DuckDBPyConnection, replay: ReplayRecord) -> 
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {META_SCHEMA}")
     connection.execute(
         f"CREATE TABLE IF NOT EXISTS {_REPLAYS} (number VARCHAR, source VARCHAR, database VARCHAR, table_name VARCHAR, "
-        "words VARCHAR, target VARCHAR, plan JSON, done JSON, begun_at TIMESTAMPTZ, finished_at TIMESTAMPTZ)"
+        "words VARCHAR, target VARCHAR, plan JSON, begun_at TIMESTAMPTZ, finished_at TIMESTAMPTZ)"
     )
     same = [replay.source, replay.database, replay.table, replay.request, replay.target]
     row = first_row(
         connection,
-        f"SELECT number, plan, done FROM {_REPLAYS} WHERE source = ? AND database = ? AND table_name = ? "
+        f"SELECT number, plan FROM {_REPLAYS} WHERE source = ? AND database = ? AND table_name = ? "
         "AND words = ? AND target = ? AND finished_at IS NULL",
         same,
     )
-    return None if row is None else ReplayRecord(row[0], *same, *row[1:])
+    return None if row is None else replace(replay, number=row[0], plan=row[1])
 
 
 def insert_replay(connection: duckdb.DuckDBPyConnection, replay: ReplayRecord) -> None:
     """Store that a replay has begun."""
-    values = list(asdict(replay).values())
-    connection.execute(f"INSERT INTO {_REPLAYS} VALUES (?, ?, ?, ?, ?, ?, ?, ?, now(), NULL)", values)
-
-
-def move_replay(connection: duckdb.DuckDBPyConnection, number: str, done: str) -> None:
-    """Store the checkpoint after the last stored change of a replay."""
-    connection.execute(f"UPDATE {_REPLAYS} SET done = ? WHERE number = ?", [done, number])
+    connection.execute(
+        f"INSERT INTO {_REPLAYS} (number, source, database, table_name, words, target, plan, begun_at) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, now())",
+        list(asdict(replay).values()),
+    )
 
 
 def finish_replay(connection: duckdb.DuckDBPyConnection, number: str) -> None:

@@ -90,9 +90,6 @@ class DuckTransaction(TableTransaction):
     def insert_replay(self, replay: ReplayRecord) -> None:
         records.insert_replay(self._connection, replay)
 
-    def move_replay(self, number: str, done: str) -> None:
-        records.move_replay(self._connection, number, done)
-
     def finish_replay(self, number: str) -> None:
         records.finish_replay(self._connection, number)
 
