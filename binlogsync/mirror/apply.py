@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from binlogsync.change import ChangeBatch
 from binlogsync.errors import ConsumeError, MirrorKeyError
-from binlogsync.mirror.configuration import has_other_key, load_configured
+from binlogsync.mirror.configuration import configure, has_other_key, load_configured
 from binlogsync.mirror.contract import FrozenColumnsError, freeze_columns
 from binlogsync.mirror.ddl import RebuildRequiredError, adopt_schema, apply_statement
 from binlogsync.mirror.image_columns import ADVICE, find_missing_columns, fit_images
@@ -61,14 +61,19 @@ def apply(
     options: MirrorOptions = DEFAULT_OPTIONS,
     *,
     can_read: bool = False,
+    loaded: MirrorState | None = None,
 ) -> RebuildReason | None:
     """Apply the batches in order in the open transaction; create, alter and drop tables for schema changes.
+
+    `loaded` is the state of the mirror, if it was loaded in this transaction and is still the stored one.
 
     Returns None when all are applied, otherwise why a mirror must be rebuilt first; with `can_read` also if the rebuild
     is not required. Raises ConsumeError for incomplete row images, and MirrorKeyError, with the number of batches that
     can be applied in another transaction.
     """
     applier = _BatchApplier(transaction, options, can_read)
+    if loaded is not None:
+        applier.use_loaded(loaded)
     try:
         return _apply(applier, batches)
     except MirrorKeyError as error:
@@ -110,6 +115,10 @@ class _BatchApplier:
         self._schema: TableSchema | None = None
         self._parts: list[ChangeBatch] = []
         self._has_published = False  # whether all of them are rows of a snapshot, applied by `apply_published`
+
+    def use_loaded(self, state: MirrorState) -> None:
+        """Use this state of a mirror, which is the stored one, instead of loading it."""
+        self._set_state(configure(self._transaction, state, self._options))
 
     def state(self, database: str, table: str) -> MirrorState:
         """The state of a mirror."""

@@ -11,12 +11,16 @@ from binlogsync.targets.mirror_state import MirrorState
 
 
 def load_configured(transaction: TableTransaction, name: tuple[str, str], options: MirrorOptions) -> MirrorState:
-    """The state of the mirror of (database, table) with these options.
+    """The state of the mirror of (database, table) with these options (see `configure`)."""
+    return configure(transaction, transaction.load_mirror(*name), options)
+
+
+def configure(transaction: TableTransaction, state: MirrorState, options: MirrorOptions) -> MirrorState:
+    """Give the mirror of this state, which was loaded in the transaction, these options; returns its new state.
 
     Columns that they add are added to its table. Its key stays until the table is loaded again (`has_other_key`).
     Raises ConsumeError for an option that an existing mirror cannot change.
     """
-    state = transaction.load_mirror(*name)
     if options.location is not None:
         state = transaction.place_mirror(state, options.location)
     elif state.policies.is_placed:

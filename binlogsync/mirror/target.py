@@ -10,7 +10,7 @@ of the next rebuild.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -32,6 +32,9 @@ from binlogsync.position_order import compare
 from binlogsync.snapshot.watermarks import ReadStoppedError
 from binlogsync.targets import TableTransaction
 from binlogsync.targets.fingerprints import FingerprintRequest
+from binlogsync.targets.mirror_state import MirrorState
+
+_FEW_CHANGES = 10_000
 
 
 class Mirror(RebuildableMirror):
@@ -153,13 +156,18 @@ def _apply_all(mirrors: Sequence[Mirror], todo: list[TableChanges], stop: thread
         done: list[tuple[TableChanges, ConsumerProgress]] = []
         left = list(todo)
         rebuilds: list[tuple[int, mirror.RebuildReason]] = []
-        with tables.begin(keep_open=True) as transaction:
+        is_small = sum(count_changes(each.batches) for each in todo) <= _FEW_CHANGES
+        with tables.begin(keep_open=True, is_small=is_small) as transaction:
             parts, requests = _changes_to_request(transaction, mirrors, todo)
+            states = _load_states(transaction, mirrors, parts)
             for index, (one, each, items) in enumerate(zip(mirrors, todo, parts, strict=True)):
-                read_at = transaction.load_mirror(*one.names).read_at
+                state = states.get(one.names)
+                read_at = (state or transaction.load_mirror(*one.names)).read_at
                 batches = [item.batch for item in items]
                 try:
-                    reason = mirror.apply(transaction, batches, one.options, can_read=one.source is not None)
+                    reason = mirror.apply(
+                        transaction, batches, one.options, can_read=one.source is not None, loaded=state
+                    )
                 except MirrorKeyError as error:
                     raise _RefusedError(error, index, items, error.done) from None
                 if reason is not None:
@@ -208,10 +216,11 @@ def _changes_to_request(
     transaction: TableTransaction, mirrors: Sequence[Mirror], todo: Sequence[TableChanges]
 ) -> tuple[list[Sequence[StreamBatch]], list[tuple[Mirror, FingerprintRequest]]]:
     """The changes before the first requested fingerprint, with the requests for that position; all if there is none."""
+    requests = transaction.load_requests()
     found = [
         (one, request)
         for one, each in zip(mirrors, todo, strict=True)
-        for request in transaction.load_requests(*one.names)
+        for request in requests.get(one.names, ())
         if count_changes(changes_up_to(each.batches, request.at)) < count_changes(each.batches)
     ]
     if not found:
@@ -222,6 +231,15 @@ def _changes_to_request(
     return [changes_up_to(each.batches, at) for each in todo], [
         one for one in found if one[1].at.position == at.position
     ]
+
+
+def _load_states(
+    transaction: TableTransaction, mirrors: Sequence[Mirror], parts: Sequence[Sequence[StreamBatch]]
+) -> Mapping[tuple[str, str], MirrorState]:
+    """The stored states of the mirrors; none if a statement among the changes may change that of another mirror."""
+    if any(item.batch.ddl is not None for items in parts for item in items):
+        return {}
+    return transaction.load_stored_mirrors([one.names for one in mirrors])
 
 
 def _record_gaps(

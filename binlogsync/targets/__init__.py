@@ -53,10 +53,11 @@ class TableStore(Protocol):
         """Where it is: the path of a file, or the address of a server without the password; the same for one store."""
 
     @abstractmethod
-    def begin(self, *, keep_open: bool = False) -> AbstractContextManager[TableTransaction]:
+    def begin(self, *, keep_open: bool = False, is_small: bool = False) -> AbstractContextManager[TableTransaction]:
         """One transaction: committed at the end of the block and durable then, or rolled back if the block raises.
 
-        `keep_open` means that another transaction follows at once; the caller calls `release` afterwards.
+        `keep_open` means that another transaction follows at once; the caller calls `release` afterwards. `is_small`
+        means that it changes few rows.
         """
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -29,6 +29,11 @@ class MirrorTransaction(Protocol):
     @abstractmethod
     def load_mirror(self, database: str, table: str) -> MirrorState:
         """The state of a mirror; a new state, with a free name for its table, if there is none."""
+
+    def load_stored_mirrors(self, names: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], MirrorState]:
+        """The states that are stored for these (database, table), of which none occurs twice."""
+        states = {name: self.load_mirror(*name) for name in names}
+        return {name: state for name, state in states.items() if state.is_known}
 
     @abstractmethod
     def list_mirrors(self, client: str, source: str) -> set[tuple[str, str]]:
@@ -212,8 +217,8 @@ class MirrorTransaction(Protocol):
     # Verification: the keys and row hashes of the table at a requested position.
 
     @abstractmethod
-    def load_requests(self, database: str, table: str) -> Sequence[FingerprintRequest]:
-        """The open requests of a table, without expired ones."""
+    def load_requests(self) -> Mapping[tuple[str, str], Sequence[FingerprintRequest]]:
+        """The open requests of each (database, table) that has some, without expired ones."""
 
     @abstractmethod
     def insert_request(self, state: MirrorState, request: FingerprintRequest) -> None:

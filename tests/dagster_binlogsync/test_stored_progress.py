@@ -18,7 +18,7 @@ def find_unloaded(stored: StoredProgress, file: DuckStore) -> frozenset[Progress
 
 
 class UnopenableFile(DuckStore):
-    def transaction(self, *, keep_open: bool = False) -> NoReturn:
+    def transaction(self, *, keep_open: bool = False, is_small: bool = False) -> NoReturn:
         raise AssertionError("the file was opened")
 
 

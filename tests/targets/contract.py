@@ -94,6 +94,23 @@ class TableStoreContract(MirrorContract, ChangeContract, LoadContract, Published
         with pytest.raises(ConsumeError), store.begin() as transaction:
             transaction.move_progress(KEY, before, before)
 
+    def test_of_many_consumers_one_that_another_writer_moved_is_noticed(self, store: TableStore) -> None:
+        keys = [replace(KEY, table=f"t{number}") for number in range(4)]
+        with store.begin() as transaction:
+            first = transaction.move_all_progress([(key, NO_PROGRESS, NO_PROGRESS) for key in keys[:2]])
+        moves = [*zip(keys[:2], first, first, strict=True), *((key, NO_PROGRESS, NO_PROGRESS) for key in keys[2:])]
+        with store.begin() as transaction:
+            assert transaction.move_all_progress([]) == []
+            moved = transaction.move_all_progress(moves)
+            assert [transaction.load_progress(key) for key in keys] == list(moved)
+        for number, (key, _, _) in enumerate(moves):
+            rest = [(key, after, after) for (key, _, _), after in zip(moves, moved, strict=True)]
+            rest[number] = moves[number]  # what the other writer stored is equal to what this one stores
+            with pytest.raises(ConsumeError, match=f"shop.{key.table} of client"), store.begin() as transaction:
+                transaction.move_all_progress(rest)
+        with store.begin() as transaction:
+            assert dict(transaction.load_all_progress()) == dict(zip(keys, moved, strict=True))
+
     def test_consumers_are_independent(self, store: TableStore) -> None:
         others = [replace(KEY, client="c2"), replace(KEY, source="s2"), replace(KEY, database="d2")]
         with store.begin() as transaction:

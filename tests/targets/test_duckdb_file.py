@@ -6,10 +6,12 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from binlogsync.errors import ConsumeError, SinkError, TargetBusyError
-from binlogsync.targets.duckdb.file import DuckFile, quote
+from binlogsync.targets.duckdb import attached_file
+from binlogsync.targets.duckdb.file import DuckFile, ensure_once, quote
 from tests.duck import locked_by_another, query
 from tests.waiting import wait_until
 
@@ -204,3 +206,39 @@ def test_the_error_names_a_file_that_is_not_a_database(tmp_path: Path) -> None:
 
 def test_names_are_quoted() -> None:
     assert quote('a"b', "c d") == '"a""b"."c d"'
+
+
+def test_statements_of_a_small_transaction_run_in_one_thread_unless_the_file_is_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, setting = DuckFile(tmp_path / "a.duckdb"), "SELECT current_setting('threads')"
+
+    def threads(*, is_small: bool) -> int:
+        with file.transaction(is_small=is_small) as connection:
+            [(number,)] = connection.execute(setting).fetchall()
+            return int(number)
+
+    every = duckdb.connect().execute(setting).fetchall()[0][0]
+    assert [threads(is_small=each) for each in (False, True, True, False, True)] == [every, 1, 1, every, 1]
+    monkeypatch.setattr(attached_file, "_LARGE_BYTES", 1)
+    assert threads(is_small=True) == every
+
+
+def test_tables_are_created_again_in_a_new_file_of_the_same_name(tmp_path: Path) -> None:
+    file = DuckFile(tmp_path / "a.duckdb")
+
+    def ensured() -> list[bool]:
+        with file.transaction() as connection:
+            return [ensure_once(connection, "a table"), ensure_once(connection, "a table")]
+
+    def fail() -> None:
+        with file.transaction() as connection:
+            ensure_once(connection, "a table")
+            connection.execute("SELECT error('the table is not stored')")
+
+    with pytest.raises(SinkError):
+        fail()
+    assert ensured() == [True, False]
+    assert ensured() == [False, False]
+    file.path.unlink()
+    assert ensured() == [True, False]

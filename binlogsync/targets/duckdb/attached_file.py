@@ -37,6 +37,7 @@ _LOG_BYTES = 1 << 20
 _ATTACH_S = 0.005
 """CPU time of attaching a file from which the log is checkpointed: a short log may refer to many rows of the file."""
 _LONGEST_LOG_BYTES = 64 << 20
+_LARGE_BYTES = 128 << 20
 _CHECKPOINT_SHARE = 0.1
 """Below the longest log, checkpoints take at most this share of the time."""
 
@@ -61,16 +62,19 @@ class AttachedFile:
         self._name = ""  # of the attached database, which DuckDB derives from the name of the file
         self._identity: tuple[int, int] | None = None
         self._attach_s = self._next_checkpoint = 0.0
+        self._has_one_thread = False
         _FILES.add(self)
 
     def open(self) -> bool:
-        """Attach the file, created if it is missing; True if this process attaches this file for the first time.
+        """Attach the file, created if it is missing; True if this process attaches this file for the first time, or
+        after an error.
 
         Raises duckdb.Error, OSError.
         """
         make_folder(self.path.parent)
         if not self.path.exists():
             self._create()
+            self._identity = None  # the new file may have the number of the one that was deleted
         instance = self._ensure_instance()
         self.spill.mkdir(FOLDER_MODE, exist_ok=True)
         begun = time.thread_time()
@@ -90,6 +94,18 @@ class AttachedFile:
         connection.execute(f"USE {quote_ansi(self._name)}")
         make_file(self.log)  # DuckDB would create it with permissions of the umask
         return connection
+
+    def use_threads(self, *, one: bool) -> None:
+        """Let the next statements run in one thread, or in all threads of DuckDB.
+
+        To divide a statement on few rows costs more than half of its CPU time. In a large file, one key can be searched
+        in many rows, so `one` is ignored there.
+        """
+        assert self._instance is not None
+        one = one and self.path.stat().st_size < _LARGE_BYTES
+        if one != self._has_one_thread:
+            self._instance.execute("SET threads = 1" if one else "RESET threads")
+            self._has_one_thread = one
 
     def close(self) -> None:
         """Detach the file, after a checkpoint if the log is long."""
@@ -172,7 +188,7 @@ class AttachedFile:
                 f"SET temp_directory = {literal(str(self.spill))}",
             ):
                 instance.execute(statement)
-            self._instance = instance
+            self._instance, self._has_one_thread = instance, False
         return self._instance
 
 

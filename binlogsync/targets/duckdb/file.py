@@ -59,13 +59,13 @@ def first_row(connection: duckdb.DuckDBPyConnection, sql: str, values: Sequence[
 
 
 _ENSURED: dict[int, set[str]] = {}
-"""For the connection of each open transaction, by its id: the tables that `ensure_once` was called for."""
+"""For the connection of each open transaction, by its id: the tables that exist in the file."""
 
 
 def ensure_once(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
-    """True at the first call for a table in a transaction of this module, and always for another connection.
+    """Whether the caller has to create this table if it is missing; always true for a connection of another module.
 
-    A transaction of many mirrors need not create the same tables for each of them.
+    False if it was called for the table in this transaction, or in an earlier one that was committed to this file.
     """
     ensured = _ENSURED.get(id(connection))
     if ensured is None:
@@ -85,6 +85,7 @@ class _SharedFile:
         waiting: number of threads that wait for `lock`.
         blocked_by: DuckDB's error since another process has locked the file; None when it was opened after that.
         blocked_since: when that began.
+        ensured: the tables that exist in the file, as far as known (see `ensure_once`).
         since: when the file was opened. close_s: how long closing took the last time. not_before: earliest time to open
             the file again, so that other processes get access.
     """
@@ -94,6 +95,7 @@ class _SharedFile:
         self.file = AttachedFile(path)
         self.keepers: set[int] = set()
         self.waiting = 0
+        self.ensured: set[str] = set()
         self.blocked_by: Exception | None = None
         self.since = self.close_s = self.not_before = self.blocked_since = 0.0
 
@@ -172,12 +174,13 @@ class DuckFile:
             shared.file.storage_version = storage_version
 
     @contextmanager
-    def transaction(self, *, keep_open: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+    def transaction(self, *, keep_open: bool = False, is_small: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
         """One transaction: committed at the end of the block and durable then, or rolled back if the block raises.
 
         With `keep_open` the file stays open after the transaction, until it has been open for `hold_s`, so that the
         next transactions share the cost of opening. After a long checkpoint, the file stays open up to
         `longest_hold_s`. The caller must call `release` afterwards.
+        With `is_small`, which says that few rows are changed, statements run in one thread unless the file is large.
         Exceptions of DuckDB are raised as `error`.
         """
         import duckdb
@@ -186,15 +189,15 @@ class DuckFile:
         is_done = False
         try:
             self._open()
-            with self._cursor() as connection:
-                _ENSURED[id(connection)] = set()
+            with self._cursor(is_small=is_small) as connection:
+                ensured = _ENSURED[id(connection)] = shared.ensured.copy()
                 try:
                     connection.begin()
                     yield connection
                     connection.commit()
                 finally:
                     del _ENSURED[id(connection)]
-            is_done = True
+            is_done, shared.ensured = True, ensured
         except duckdb.Error as error:
             shared.file.discard()
             raise self._error(f"{self.path}: DuckDB rejected the transaction, nothing was stored: {error}") from error
@@ -281,6 +284,7 @@ class DuckFile:
         while True:
             try:
                 if file.open():
+                    self._shared.ensured.clear()
                     self._upgrade(file)
                 return
             except (duckdb.Error, OSError) as error:
@@ -293,8 +297,9 @@ class DuckFile:
                     raise self._busy_error(locked_message(self.path, waited_s, error)) from error
             timer.pause()
 
-    def _cursor(self) -> duckdb.DuckDBPyConnection:
+    def _cursor(self, *, is_small: bool) -> duckdb.DuckDBPyConnection:
         try:
+            self._shared.file.use_threads(one=is_small)
             return self._shared.file.cursor()
         except OSError as error:  # a full disk, or a folder that must not be written to
             self._shared.file.discard()

@@ -43,14 +43,15 @@ def insert_request(connection: duckdb.DuckDBPyConnection, state: MirrorState, re
     connection.execute(f"INSERT INTO {REQUESTS} VALUES (?, ?, ?, ?, false, NULL, now())", values)
 
 
-def load_requests(connection: duckdb.DuckDBPyConnection, database: str, table: str) -> list[FingerprintRequest]:
-    """The open requests of a table, without expired ones."""
+def load_requests(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], list[FingerprintRequest]]:
+    """The open requests of each (database, table) that has some, without expired ones."""
     rows = connection.execute(
-        f"SELECT id, read_at FROM {REQUESTS} WHERE NOT is_done AND database = ? AND table_name = ? "
-        "AND asked_at > now() - ?",
-        [database, table, EXPIRY],
+        f"SELECT id, read_at, database, table_name FROM {REQUESTS} WHERE NOT is_done AND asked_at > now() - ?", [EXPIRY]
     ).fetchall()
-    return [FingerprintRequest(identity, Checkpoint.from_text(at)) for identity, at in rows]
+    found: dict[tuple[str, str], list[FingerprintRequest]] = {}
+    for identity, at, *name in rows:
+        found.setdefault((name[0], name[1]), []).append(FingerprintRequest(identity, Checkpoint.from_text(at)))
+    return found
 
 
 def write_fingerprint(connection: duckdb.DuckDBPyConnection, state: MirrorState, request: FingerprintRequest) -> None:

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
+from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from binlogsync.targets.duckdb.file import META_SCHEMA, ensure_once, first_row
 from binlogsync.targets.duckdb.names import MIRRORS, has_relation
+from binlogsync.targets.duckdb.row_images import VIEW, rows_as_view
 from binlogsync.targets.progress import NO_PROGRESS, ConsumerProgress, ProgressKey
 
 PROGRESS = f"{META_SCHEMA}.progress"
 """The table, as SQL."""
 KEY_CONDITION = "client = ? AND source = ? AND database = ? AND table_name = ?"
 """SQL that selects the rows of a consumer, in each table of META_SCHEMA; its values are those of key_values."""
-_KEY = "(client, source, database, table_name)"
+_KEY = "client, source, database, table_name"
 _FIELDS = "server_uuid, gtid, file, pos, row, txn_order, sequence, seen, changes, epoch, stream"
+_KEY_OF_P = ", ".join(f"p.{name}" for name in _KEY.split(", "))
+_SET = ", ".join(f"{name} = v.{name}" for name in _FIELDS.split(", "))
+_SAME = " AND ".join(f"p.{name} = v.{name}" for name in _KEY.split(", "))
+_TEXTS = ("client", "source", "database", "table_name", "server_uuid", "gtid", "file")
+_NUMBERS = ("pos", "row", "txn_order", "sequence", "seen", "changes", "epoch")
+_BEFORE = ("epoch_before", "sequence_before", "changes_before")
+_TYPES = {
+    **dict.fromkeys(_TEXTS, pa.string()),
+    **dict.fromkeys(_NUMBERS, pa.uint64()),
+    "stream": pa.string(),
+    **dict.fromkeys(_BEFORE, pa.uint64()),
+}
 
 
 def key_values(key: ProgressKey) -> list[str]:
@@ -59,27 +74,38 @@ def move_all_progress(
     if not moves:
         return []
     ensure_progress(connection)
-    keys = ", ".join(["(?, ?, ?, ?)"] * len(moves))
-    values = [value for key, _, _ in moves for value in key_values(key)]
-    rows = connection.execute(
-        f"SELECT client, source, database, table_name, {_FIELDS} FROM {PROGRESS} WHERE {_KEY} IN ({keys})", values
-    ).fetchall()
-    stored = {ProgressKey(*row[:4]): ConsumerProgress(*row[4:]) for row in rows}
-    moved = []
-    for key, before, after in moves:
-        key.check(before, stored.get(key, NO_PROGRESS))
-        moved.append(replace(after, epoch=before.epoch + 1))
-    connection.execute(f"DELETE FROM {PROGRESS} WHERE {_KEY} IN ({keys})", values)
-    places = ", ".join([f"({', '.join('?' * 15)}, now())"] * len(moves))
-    connection.execute(
-        f"INSERT INTO {PROGRESS} (client, source, database, table_name, {_FIELDS}, moved_at) VALUES {places}",
-        [
-            value
-            for (key, _, _), one in zip(moves, moved, strict=True)
-            for value in (*key_values(key), *(getattr(one, each.name) for each in fields(ConsumerProgress)))
-        ],
-    )
-    return moved
+    moved = [(key, replace(after, epoch=before.epoch + 1)) for key, before, after in moves]
+    with rows_as_view(connection, _rows_of(moved, [before for _, before, _ in moves])):
+        # Updated in place: each transaction until the next checkpoint would read rows that were deleted.
+        rows = connection.execute(
+            f"UPDATE {PROGRESS} AS p SET {_SET}, moved_at = now() FROM {VIEW} AS v WHERE {_SAME} AND "
+            "p.epoch = v.epoch_before AND p.sequence = v.sequence_before AND p.changes = v.changes_before "
+            f"RETURNING {_KEY_OF_P}"
+        ).fetchall()
+        updated = {ProgressKey(*row) for row in rows}
+        if len(updated) < len(moves):
+            for key, before, _ in moves:
+                if key not in updated:
+                    key.check(before, load_progress(connection, key))
+            connection.execute(
+                f"INSERT INTO {PROGRESS} ({_KEY}, {_FIELDS}, moved_at) "
+                f"SELECT {_KEY}, {_FIELDS}, now() FROM {VIEW} ANTI JOIN {PROGRESS} USING ({_KEY})"
+            )
+    return [after for _, after in moved]
+
+
+def _rows_of(moved: Sequence[tuple[ProgressKey, ConsumerProgress]], before: Sequence[ConsumerProgress]) -> pa.Table:
+    """The rows of the table PROGRESS, with values of the rows that they replace."""
+    columns = [
+        *zip(*((*key_values(key), *_values_of(after)) for key, after in moved), strict=True),
+        *zip(*((one.epoch, one.sequence, one.changes) for one in before), strict=True),
+    ]
+    arrays = [pa.array(values, kind) for values, kind in zip(columns, _TYPES.values(), strict=True)]
+    return pa.Table.from_arrays(arrays, names=list(_TYPES))
+
+
+def _values_of(progress: ConsumerProgress) -> Iterator[Any]:
+    return (getattr(progress, each.name) for each in fields(ConsumerProgress))
 
 
 def load_all_progress(connection: duckdb.DuckDBPyConnection) -> dict[ProgressKey, ConsumerProgress]:

@@ -21,6 +21,7 @@ from binlogsync.targets.duckdb.key_dates import replace_key_dates
 log = logging.getLogger(__name__)
 
 VIEW = "binlogsync_changes"
+_FEW_ROWS = 2048
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 
@@ -128,12 +129,17 @@ def rows_as_view(connection: duckdb.DuckDBPyConnection, rows: pa.Table) -> Itera
     connection.unregister(VIEW)
 
 
-def insert(connection: duckdb.DuckDBPyConnection, into: str, columns: Sequence[str], source: str) -> None:
-    """INSERT INTO `into` SELECT `columns` FROM `source`, in one thread.
+def insert(
+    connection: duckdb.DuckDBPyConnection, into: str, columns: Sequence[str], source: str, *, rows: int | None = None
+) -> None:
+    """INSERT INTO `into` SELECT `columns` FROM `source`, in one thread. `rows` is the number of rows, if it is known.
 
     DuckDB runs an INSERT in all threads; each collects rows that are copied again at the end, which doubles the CPU
     time. It uses one thread if a part of the source has no defined order, as an aggregate; the aggregate here adds no
-    row.
+    row. Few rows are not divided, and the aggregate would double the time of the statement.
     """
+    if rows is not None and rows <= _FEW_ROWS:
+        connection.execute(f"INSERT INTO {into} SELECT {', '.join(columns)} FROM {source}")
+        return
     none = f"SELECT {', '.join('NULL' for _ in columns)} FROM (SELECT count(*) AS n FROM (VALUES (0))) WHERE n < 0"
     connection.execute(f"INSERT INTO {into} SELECT {', '.join(columns)} FROM {source} UNION ALL {none}")

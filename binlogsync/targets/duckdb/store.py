@@ -21,8 +21,8 @@ class DuckStore(DuckFile, TableStore):
         return str(self.path)
 
     @contextmanager
-    def begin(self, *, keep_open: bool = False) -> Iterator[DuckTransaction]:
-        with self.transaction(keep_open=keep_open) as connection:
+    def begin(self, *, keep_open: bool = False, is_small: bool = False) -> Iterator[DuckTransaction]:
+        with self.transaction(keep_open=keep_open, is_small=is_small) as connection:
             yield DuckTransaction(connection)
 
     @property

@@ -101,6 +101,10 @@ class DuckTransaction(TableTransaction):
         states.ensure_meta(self._connection)
         return states.load_state(self._connection, database, table)
 
+    def load_stored_mirrors(self, names: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], MirrorState]:
+        states.ensure_meta(self._connection)
+        return states.load_stored_states(self._connection, names)
+
     def list_mirrors(self, client: str, source: str) -> set[tuple[str, str]]:
         states.ensure_meta(self._connection)
         return progress.list_mirrors(self._connection, client, source)
@@ -202,9 +206,9 @@ class DuckTransaction(TableTransaction):
     def read_first_rows(self, database: str, table: str, limit: int) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
         return previews.read_first_rows(self._connection, database, table, limit)
 
-    def load_requests(self, database: str, table: str) -> Sequence[FingerprintRequest]:
+    def load_requests(self) -> Mapping[tuple[str, str], Sequence[FingerprintRequest]]:
         fingerprints.ensure_requests(self._connection)
-        return fingerprints.load_requests(self._connection, database, table)
+        return fingerprints.load_requests(self._connection)
 
     def insert_request(self, state: MirrorState, request: FingerprintRequest) -> None:
         fingerprints.ensure_requests(self._connection)
