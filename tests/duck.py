@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import shutil
 import subprocess
 import sys
 import threading
@@ -77,6 +78,15 @@ def query_elsewhere(path: Path, sql: str) -> str:
     program = "import duckdb, sys; print(duckdb.connect(sys.argv[1], read_only=True).execute(sys.argv[2]).fetchall())"
     command = [sys.executable, "-c", program, str(path), sql]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+def make_older(path: Path, *statements: str) -> None:
+    """Put a file in place of this one that differs by these statements, as a file of an earlier version does."""
+    with duckdb.connect(str(path)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+    shutil.copy(path, path.with_name("older"))
+    path.with_name("older").replace(path)
 
 
 def mirror_rows(path: Path, database: str, table: str) -> list[tuple[Any, ...]]:

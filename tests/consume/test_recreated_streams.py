@@ -24,11 +24,10 @@ from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.complete_reading import StreamRecreatedError
 from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
-from binlogsync.targets.duckdb.file import DuckFile
 from binlogsync.targets.duckdb.progress import PROGRESS
 from binlogsync.targets.load_state import LoadState
 from tests.consume.test_consume import NOTES, SAMPLES, SampleRow, SampleStream, ids, record, seen
-from tests.duck import query
+from tests.duck import make_older, query
 from tests.nats_commands import ask, delete_stream, purge_stream
 from tests.samples import SampleOptions, SampleSource, SampleTransaction, sample_schema
 from tests.waiting import wait_until
@@ -152,8 +151,7 @@ def test_progress_without_a_creation_time_is_completed(stream: SampleStream, pat
     handler = Handler(SampleRow, record, path)
     stream.consume(handler)
     created = query(path, f"SELECT stream FROM {PROGRESS}")
-    with DuckFile(path).transaction() as connection:
-        connection.execute(f"ALTER TABLE {PROGRESS} DROP COLUMN stream")
+    make_older(path, f"ALTER TABLE {PROGRESS} DROP COLUMN stream")
     done = stream.consume(handler)
     assert (done.changes, done.gap) == (0, None)
     assert query(path, f"SELECT stream FROM {PROGRESS}") == created

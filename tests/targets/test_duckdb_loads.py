@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import duckdb
 import pytest
 
 from binlogsync.errors import ConsumeError
 from binlogsync.targets.duckdb.file import META_SCHEMA
 from binlogsync.targets.duckdb.store import DuckStore
-from tests.duck import make_batch, query
+from tests.duck import make_batch, make_older, query
 from tests.targets.contract_loads import LOAD
 from tests.targets.contract_mirrors import SCHEMA, row
 
@@ -67,13 +65,11 @@ def test_a_load_of_an_earlier_version_is_dropped(store: DuckStore) -> None:
     """It did not store where its spare table is: that is beside the table that the mirror has by its options."""
     with store.begin() as transaction:
         transaction.begin_load(transaction.load_mirror("shop", "things"), SCHEMA, "one")
-    with duckdb.connect(str(store.path)) as connection:
-        for name in ("duck_schema", "duck_table", "spare_table"):
-            connection.execute(f"ALTER TABLE {META_SCHEMA}.loads DROP COLUMN {name}")
-    old = DuckStore(shutil.copy(store.path, store.path.with_name("old.duckdb")))
-    with old.begin() as transaction:
+    names = ("duck_schema", "duck_table", "spare_table")
+    make_older(store.path, *(f"ALTER TABLE {META_SCHEMA}.loads DROP COLUMN {name}" for name in names))
+    with store.begin() as transaction:
         assert transaction.drop_load(transaction.load_mirror("shop", "things"))
-    assert count_tables(old) == 0
+    assert count_tables(store) == 0
 
 
 def test_the_name_of_a_load_is_taken(store: DuckStore, load: Load) -> None:
