@@ -26,8 +26,10 @@ from binlogsync.codec.envelope_reader import read_envelopes
 from binlogsync.errors import WireError, excerpt
 from binlogsync.schema import GEOMETRY_TYPES, INTEGER_BITS, Column, TableSchema
 
-_LEAST_FOR_KERNELS = 8
-_LARGE_BYTES = 16_000
+_LEAST_FOR_KERNELS = 48
+"""For fewer messages, the fixed costs of the kernels are larger than all costs of msgspec."""
+_FEW_ROWS = 16
+_LARGE_BYTES = 40_000
 """Fewer and smaller messages are decoded as fast without the kernels."""
 _SNAPSHOT = f'"{SNAPSHOT}'.encode()
 _UNFIT = re.compile(r'["\\\x00-\x1f]')
@@ -277,8 +279,8 @@ def _image(
     impossible: dict[tuple[Literal["before", "after"], str], pa.StringArray],
 ) -> pa.StructArray:
     """One image of all rows; `where` is its name, and the sources, which list its JSON nulls."""
-    if is_null == [True]:
-        return _null_image(schema)
+    if len(is_null) <= _FEW_ROWS and all(is_null):
+        return _null_images(schema, len(is_null))
     name, sources = where
     sample = is_null.index(False) if False in is_null else None
     columns = zip(schema.columns, image_columns, strict=True) if image_columns else ()
@@ -304,11 +306,11 @@ def _image(
 
 
 @lru_cache(maxsize=1024)
-def _null_image(schema: TableSchema) -> pa.StructArray:
-    """The image of one row that has none: every insert and delete has one, and to build it costs as much as a row."""
-    arrays = [read_column(column, [None])[0] for column in schema.columns]
+def _null_images(schema: TableSchema, rows: int) -> pa.StructArray:
+    """The images of rows that have none: every insert and delete has one, and to build it costs as much as a row."""
+    arrays = [read_column(column, [None] * rows)[0] for column in schema.columns]
     fields = [pa.field(column.name, array.type) for column, array in zip(schema.columns, arrays, strict=True)]
-    return _struct(arrays, fields, [True])
+    return _struct(arrays, fields, [True] * rows)
 
 
 def _struct(arrays: Sequence[pa.Array], fields: Sequence[pa.Field], is_null: Sequence[bool]) -> pa.StructArray:
