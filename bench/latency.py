@@ -33,9 +33,10 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from bench.consumer_latency import IDLE_S, Kind, consumers, describe, wait_for
 from binlogsync import servers
 from binlogsync.codec import subjects
-from binlogsync.mysql import TLS, BinlogDump, MySQLConfig, parse_start, resolve_start
+from binlogsync.mysql import TLS, BinlogDump, MySQLConfig, resolve_start
 from binlogsync.signals import stop_on_signals
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
+from binlogsync.start_notation import parse_start
 from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.tail.run import Tail, TailOptions, TailProgress
 

@@ -13,10 +13,11 @@ from pymysqlreplication.row_event import DeleteRowsEvent, RowsEvent, UpdateRowsE
 from bench.workload import DATABASE
 from binlogsync.binlog.reader import BinlogReader, ReaderOptions
 from binlogsync.flush import Flush
-from binlogsync.mysql import BinlogDump, MySQLConfig, ReadAhead, inspect_server, parse_start, resolve_start
+from binlogsync.mysql import BinlogDump, MySQLConfig, ReadAhead, inspect_server, resolve_start
 from binlogsync.position import Checkpoint
 from binlogsync.sinks import Sink
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
+from binlogsync.start_notation import parse_start
 from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.tail.run import Tail, TailOptions
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from binlogsync.change import SourceInfo as SourceInfo
     from binlogsync.consume.deduplication import RedisSeenIds as RedisSeenIds
     from binlogsync.consume.deduplication import SeenIds as SeenIds
-    from binlogsync.consume.handler import Retry as Retry
+    from binlogsync.consume.retry import Retry as Retry
     from binlogsync.consumer import Consumer as Consumer
     from binlogsync.errors import BinlogSyncError as BinlogSyncError
     from binlogsync.errors import ClientTakenError as ClientTakenError
@@ -38,7 +38,7 @@ _HOMES = {
     "ModelError": "errors",
     "TargetBusyError": "errors",
     "open_warehouse": "targets.duckdb.reading",
-    "Retry": "consume.handler",
+    "Retry": "consume.retry",
     "RedisSeenIds": "consume.deduplication",
     "SeenIds": "consume.deduplication",
 }

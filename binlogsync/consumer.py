@@ -33,11 +33,12 @@ from binlogsync.consume.client_lease import ClientLease
 from binlogsync.consume.continuous import ContinuousOptions, ContinuousPool
 from binlogsync.consume.engine import ConsumeOptions
 from binlogsync.consume.event_loop import RunCoroutine, run_in_shared_loop, run_in_thread
-from binlogsync.consume.handler import Handler, Retry
+from binlogsync.consume.handler import Handler
 from binlogsync.consume.handler_signature import HandlerFunction
 from binlogsync.consume.pool import ConsumerTask, TableReport
 from binlogsync.consume.progress import NO_PROGRESS, ProgressKey
 from binlogsync.consume.progress_nats import NatsProgress
+from binlogsync.consume.retry import Retry
 from binlogsync.consume.start_position import Start, check_start, resolve_bookmark
 from binlogsync.errors import BinlogSyncError, ConfigError
 from binlogsync.models.model import table_name

@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from binlogsync.change import ChangeBatch, SchemaChange
+from binlogsync.change import SchemaChange
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.log_identity import EventMark, LogIdentity
 from binlogsync.position import BinlogPosition, Checkpoint, EventPosition, GtidSet, ResumePosition
 from binlogsync.position_masks import changes_after

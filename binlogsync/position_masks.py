@@ -16,7 +16,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.errors import PositionError
 from binlogsync.position import FIRST_ORDINAL, SNAPSHOT, BinlogPosition, Checkpoint, EventPosition, GtidSet
 from binlogsync.server_version import ServerFlavor

@@ -18,8 +18,8 @@ from hashlib import sha256
 from typing import Literal
 
 from binlogsync.errors import ConfigError, MissingTimeZoneError
-from binlogsync.mysql import BookmarkStart, parse_start
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
+from binlogsync.start_notation import BookmarkStart, parse_start
 
 FORMS = "a bookmark, oldest, head, a time such as 2026-01-31T12:00:00Z, a GTID set, binlog.000042:1187 or seq:12345"
 _SEQUENCE = re.compile(r"seq:([0-9]{1,19})\Z")

@@ -2,7 +2,7 @@
 
 `Column` describes a column in MySQL's terms; `arrow_type` maps each MySQL type to its Arrow type (the type table of the
 docs/types.md is tested against it). A schema has a fingerprint: equal schemas, equal fingerprints, in every process and
-release.
+release. Arrow is imported with the first type, because definitions of Dagster use schemas without it.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields, replace
-from functools import lru_cache
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING
 
 import msgspec
-import pyarrow as pa
 
 from binlogsync.errors import DecodeError, WireError, excerpt
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 DATE_TYPES = frozenset({"date", "datetime", "timestamp"})
 INTEGER_BITS = {"tinyint": 8, "smallint": 16, "mediumint": 32, "int": 32, "bigint": 64}
@@ -118,6 +121,8 @@ class TableSchema:
 
         Every child is nullable in Arrow, also where the column is NOT NULL: the `before` of an insert is all NULL.
         """
+        import pyarrow as pa
+
         return pa.struct([pa.field(c.name, arrow_type(c)) for c in self.columns if names is None or c.name in names])
 
     def to_json(self) -> str:
@@ -166,6 +171,8 @@ def arrow_type(column: Column) -> pa.DataType:
     DECIMAL decimal128 up to 38 digits, else decimal256, GEOMETRY struct<srid: uint32, wkb: binary>, VECTOR list<float>,
     MariaDB's UUID, INET4 and INET6 string.
     """
+    import pyarrow as pa
+
     kind = column.type
     if kind in INTEGER_BITS:
         return pa.type_for_alias(f"{'u' if column.unsigned else ''}int{INTEGER_BITS[kind]}")
@@ -178,29 +185,32 @@ def arrow_type(column: Column) -> pa.DataType:
         return pa.decimal128(precision, scale) if precision <= 38 else pa.decimal256(precision, scale)
     if kind == "bit":
         return pa.bool_() if column.length == 1 else pa.uint64()
-    if kind in GEOMETRY_TYPES:
-        return _GEOMETRY
     if kind == "enum" and len(column.labels) > MANY_LABELS:
         return pa.dictionary(pa.int32(), pa.string())
-    simple = _SIMPLE.get(kind)
-    if simple is None:
+    found = _fixed_types().get("geometry" if kind in GEOMETRY_TYPES else kind)
+    if found is None:
         raise DecodeError(f"columns of type {column.declaration} are not supported", column=column.name)
-    return simple
+    return found
 
 
-_GEOMETRY = pa.struct([("srid", pa.uint32()), ("wkb", pa.binary())])
-_SIMPLE: dict[str, pa.DataType] = {
-    "float": pa.float32(),
-    "double": pa.float64(),
-    "date": pa.date32(),
-    "datetime": pa.timestamp("us"),
-    "timestamp": pa.timestamp("us", "UTC"),
-    "time": pa.duration("us"),
-    "year": pa.uint16(),
-    "enum": pa.dictionary(pa.int16(), pa.string()),
-    "set": pa.list_(pa.string()),
-    "vector": pa.list_(pa.float32()),
-}
+@cache
+def _fixed_types() -> dict[str, pa.DataType]:
+    """The Arrow types that do not depend on the declaration, by MySQL type."""
+    import pyarrow as pa
+
+    return {
+        "float": pa.float32(),
+        "double": pa.float64(),
+        "date": pa.date32(),
+        "datetime": pa.timestamp("us"),
+        "timestamp": pa.timestamp("us", "UTC"),
+        "time": pa.duration("us"),
+        "year": pa.uint16(),
+        "enum": pa.dictionary(pa.int16(), pa.string()),
+        "set": pa.list_(pa.string()),
+        "vector": pa.list_(pa.float32()),
+        "geometry": pa.struct([("srid", pa.uint32()), ("wkb", pa.binary())]),
+    }
 
 
 @lru_cache(maxsize=1000)

@@ -15,7 +15,8 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from binlogsync.change import ChangeBatch, Op, build_batch
+from binlogsync.change import Op
+from binlogsync.change_batch import ChangeBatch, build_batch
 from binlogsync.schema import TableSchema
 from binlogsync.targets.duckdb.file import quote
 from tests.waiting import wait_until

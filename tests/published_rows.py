@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from binlogsync.change import SNAPSHOT, ChangeBatch, Op, build_batch
+from binlogsync.change import Op
+from binlogsync.change_batch import ChangeBatch, build_batch
+from binlogsync.position import SNAPSHOT
 from binlogsync.schema import TableSchema
 from tests.samples import FIRST_TS_US, SERVER_ID, SERVER_UUID
 

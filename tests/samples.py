@@ -20,7 +20,8 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from binlogsync.change import ChangeBatch, Op, build_batch
+from binlogsync.change import Op
+from binlogsync.change_batch import ChangeBatch, build_batch
 from binlogsync.flush import Flush, TransactionRun
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 from binlogsync.schema import Column, TableSchema

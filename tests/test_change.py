@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from binlogsync.change import NAME_TYPE, OP_TYPE, SOURCE_FIELDS, ChangeBatch, RowChange, build_batch
+from binlogsync.change import RowChange
+from binlogsync.change_batch import NAME_TYPE, OP_TYPE, SOURCE_FIELDS, ChangeBatch, build_batch
 from binlogsync.schema import Column, TableSchema
 from binlogsync.server_version import ServerFlavor
 from tests.samples import (

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from binlogsync.change import build_batch
+from binlogsync.change_batch import build_batch
 from binlogsync.errors import PositionError
 from binlogsync.flush import Flush, SchemaChange, TransactionRun
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.consume.boundaries import changes_up_to
 from binlogsync.errors import ConfigError, PositionError
 from binlogsync.nats.messages import StreamBatch

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from binlogsync import servers
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.consume.engine import ConsumeOptions, consume
 from binlogsync.mirror.target import Mirror
 from binlogsync.nats.client import NatsOptions

@@ -25,7 +25,8 @@ from binlogsync.binlog.scan_state import RowEvents, ScanField, ScanStop, Transac
 from binlogsync.binlog.source_columns import SourceColumns
 from binlogsync.binlog.visible_tables import visible_changes
 from binlogsync.binlog.xa import PreparedTransactions, XaRowEvent
-from binlogsync.change import ChangeBatch, SchemaChange, build_batch, build_schema_batch
+from binlogsync.change import SchemaChange
+from binlogsync.change_batch import ChangeBatch, build_batch, build_schema_batch
 from binlogsync.errors import DecodeError
 from binlogsync.flush import TransactionRun
 from binlogsync.position import BinlogPosition, Checkpoint, ResumePosition

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from binlogsync.change import ChangeBatch, SchemaChange
+from binlogsync.change import SchemaChange
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.flush import TransactionRun
 from binlogsync.position import Checkpoint, ResumePosition
 

@@ -15,7 +15,8 @@ import pyarrow as pa
 from binlogsync.binlog.layout import Layout
 from binlogsync.binlog.memory import address
 from binlogsync.binlog.scan_state import RowEvents
-from binlogsync.change import OPS, SOURCE_FIELDS, ChangeBatch, SourceValues, build_batch
+from binlogsync.change import OPS, SourceValues
+from binlogsync.change_batch import SOURCE_FIELDS, ChangeBatch, build_batch
 
 ImageTexts = tuple[bytes, bytes]
 """JSON of the images before and after; `null` for an image that the operation does not have."""

@@ -16,7 +16,8 @@ from binlogsync.binlog.memory import address
 from binlogsync.binlog.rendered import ImageRenderer, ImageTexts, RenderedBatch
 from binlogsync.binlog.scan_state import RowEvents
 from binlogsync.binlog.source_columns import SourceColumns
-from binlogsync.change import OP_TYPE, OPS, ChangeBatch, build_batch
+from binlogsync.change import OPS
+from binlogsync.change_batch import OP_TYPE, ChangeBatch, build_batch
 
 Longs = npt.NDArray[np.int64]
 

@@ -24,7 +24,8 @@ from binlogsync.binlog.memory import (
 )
 from binlogsync.binlog.numbering import ChangeNumbers
 from binlogsync.binlog.scan_state import RowEvents, Transactions
-from binlogsync.change import TIME_TYPE, SourceValues
+from binlogsync.change import SourceValues
+from binlogsync.change_batch import TIME_TYPE
 from binlogsync.flush import TransactionRun
 from binlogsync.log_identity import LogIdentity
 

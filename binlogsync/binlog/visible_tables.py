@@ -23,7 +23,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from binlogsync.change import OP_TYPE, ChangeBatch, ImageName
+from binlogsync.change import ImageName
+from binlogsync.change_batch import OP_TYPE, ChangeBatch
 from binlogsync.schema import Column, TableSchema
 
 HIDDEN_COLUMNS = ("row_start", "row_end")

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.codec.envelope import EnvelopeContext, render
 from binlogsync.escaping import printable
 

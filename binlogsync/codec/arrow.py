@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from binlogsync.change import NAME_TYPE, OP_TYPE, OPS, SOURCE_FIELDS, ChangeBatch
+from binlogsync.change import OPS
+from binlogsync.change_batch import NAME_TYPE, OP_TYPE, SOURCE_FIELDS, ChangeBatch
 from binlogsync.codec.arrow_compression import is_compressed
 from binlogsync.errors import WireError, excerpt
 from binlogsync.schema import TableSchema, arrow_type

@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from binlogsync.binlog.rendered import RenderedBatch
-from binlogsync.change import NAME_TYPE, ChangeBatch
+from binlogsync.change_batch import NAME_TYPE, ChangeBatch
 from binlogsync.codec.arrow import decode_arrow, encode_arrow
 from binlogsync.codec.envelope_writer import EnvelopePart, render_rows
 from binlogsync.codec.json_columns import JsonColumn, integers, labels, raw, strings

@@ -16,12 +16,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from binlogsync.binlog.memory import address
-from binlogsync.change import NAME_TYPE, OP_TYPE, OPS, SNAPSHOT, SOURCE_FIELDS, ChangeBatch, build_batch
+from binlogsync.change import OPS
+from binlogsync.change_batch import NAME_TYPE, OP_TYPE, SOURCE_FIELDS, ChangeBatch, build_batch
 from binlogsync.codec.envelope_program import EnvelopeValues, Numbers, find_values
 from binlogsync.codec.json_scan import LENGTH
 from binlogsync.codec.json_texts import Bytes
 from binlogsync.codec.span_columns import SpanColumn, UnusualValueError, integers, labels, read_spans, strings
 from binlogsync.codec.span_parts import find_runs
+from binlogsync.position import SNAPSHOT
 from binlogsync.schema import TableSchema, arrow_type
 
 _NULL = ord("n")

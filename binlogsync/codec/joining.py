@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from binlogsync.binlog.rendered import RenderedBatch
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 
 SMALL = 2048
 """Batches with fewer changes are joined."""

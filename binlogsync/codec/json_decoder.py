@@ -19,11 +19,13 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from binlogsync.change import SNAPSHOT, ChangeBatch, Op, build_batch
+from binlogsync.change import Op
+from binlogsync.change_batch import ChangeBatch, build_batch
 from binlogsync.codec.column_parser import RAW_TYPES, read_column
 from binlogsync.codec.envelope_program import Numbers
 from binlogsync.codec.envelope_reader import read_envelopes
 from binlogsync.errors import WireError, excerpt
+from binlogsync.position import SNAPSHOT
 from binlogsync.schema import GEOMETRY_TYPES, INTEGER_BITS, Column, TableSchema
 
 _LEAST_FOR_KERNELS = 48

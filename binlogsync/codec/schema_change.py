@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import json
 
-from binlogsync.change import ChangeBatch, SchemaChange, build_schema_batch
+from binlogsync.change import SchemaChange
+from binlogsync.change_batch import ChangeBatch, build_schema_batch
 from binlogsync.errors import WireError, excerpt
 from binlogsync.position import BinlogPosition
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pyarrow.compute as pc
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.nats.messages import StreamBatch
 from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.position_masks import beyond_mask

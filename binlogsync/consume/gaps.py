@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from binlogsync.change import ChangeBatch
 from binlogsync.consume.progress import ProgressKey, ProgressStore
 from binlogsync.errors import ConfigError
 from binlogsync.targets.records import ConsumerGap, new_gap
+
+if TYPE_CHECKING:
+    from binlogsync.change_batch import ChangeBatch
 
 __all__ = [
     "ConsumerGap",

@@ -17,11 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.consume.event_loop import RunCoroutine, run_in_shared_loop
 from binlogsync.consume.gaps import gap_from_batch, record_gap
-from binlogsync.consume.handler_signature import frame, read_signature, record_batch
+from binlogsync.consume.handler_frames import frame, record_batch
+from binlogsync.consume.handler_signature import read_signature
 from binlogsync.consume.progress import ProgressStore, TableProgress, Tracker
+from binlogsync.consume.retry import Retry
 from binlogsync.consume.targets import TableChanges, Target
 from binlogsync.consume.typed_changes import TypedChanges
 from binlogsync.errors import ConfigError, ConsumeError, HandlerError, ModelError
@@ -30,28 +32,10 @@ from binlogsync.nats.reader import StreamBatch
 from binlogsync.schema import TableSchema
 from binlogsync.targets import TableStore
 from binlogsync.targets.factory import open_store
-from binlogsync.waiting import backoff_s
 
 log = logging.getLogger(__name__)
 M = TypeVar("M")
 _STORE_EVERY_S = 0.5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retry:
-    """How often a handler is called for a failing change, and the waits between, which double up to the longest."""
-
-    tries: int = 5
-    first_wait_s: float = 0.2
-    longest_wait_s: float = 10.0
-
-    def __post_init__(self) -> None:
-        if self.tries < 1 or self.first_wait_s < 0 or self.longest_wait_s < 0:
-            raise ConfigError(f"tries must be at least 1, and waits must not be negative; got {self}")
-
-    def wait_s(self, failures: int) -> float:
-        """Seconds to wait after so many failures."""
-        return backoff_s(self.first_wait_s, self.longest_wait_s, failures)
 
 
 class Handler(Target, Generic[M]):

@@ -12,11 +12,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
-from binlogsync.change import ChangeBatch
 from binlogsync.errors import ConfigError
 from binlogsync.targets.progress import NO_PROGRESS, ConsumerProgress, ProgressKey, progress_at
 
 if TYPE_CHECKING:
+    from binlogsync.change_batch import ChangeBatch
     from binlogsync.targets import TableStore, TableTransaction
     from binlogsync.targets.records import ConsumerGap, Skip
 

@@ -16,7 +16,7 @@ from binlogsync.consume.progress import ConsumerProgress, ProgressKey, ProgressS
 from binlogsync.errors import BinlogSyncError
 
 if TYPE_CHECKING:
-    from binlogsync.change import ChangeBatch
+    from binlogsync.change_batch import ChangeBatch
     from binlogsync.targets import TableStore
     from binlogsync.targets.records import ConsumerGap, Skip
 

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.codec.subjects import durable_name, key_value_bucket, stream_name, unescape
 from binlogsync.consume.gaps import ConsumerGap
 from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey, ProgressStore, Tracker

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.consume.boundaries import drop_applied
 from binlogsync.consume.gaps import ConsumerGap, new_gap
 from binlogsync.consume.progress import ConsumerProgress, ProgressKey, Tracker, progress_at

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.codec.envelope import EnvelopeContext, render
 from binlogsync.consume.engine import ConsumeOptions, consume
 from binlogsync.consume.progress import ConsumerProgress, ProgressKey, ProgressStore, Tracker

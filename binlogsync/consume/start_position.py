@@ -12,14 +12,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from binlogsync.bookmarks import Bookmark, get_bookmark
-from binlogsync.change import ChangeBatch
 from binlogsync.errors import ConfigError, ConsumeError
-from binlogsync.nats.reader import StreamReader
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
-from binlogsync.position_masks import changes_after, gtid_is_missing
+from binlogsync.range_bounds import BookmarkName, StreamSequence, checkpoint_after_gtids, parse_bound
 
 if TYPE_CHECKING:
-    from binlogsync.range_bounds import BookmarkName
+    from binlogsync.change_batch import ChangeBatch
+    from binlogsync.nats.reader import StreamReader
 
 Start = str | int | datetime | Bookmark
 """A stream sequence; an aware datetime (the first change committed then or later); a Bookmark (the first change after
@@ -56,8 +55,6 @@ def resolve_bookmark(start: Start, source: str, bookmarks: Bookmarks | None) -> 
     """
     if not isinstance(start, str) or start in _WORDS:
         return start
-    from binlogsync.range_bounds import BookmarkName
-
     end = _parse(start)
     if not isinstance(end, BookmarkName):
         return start
@@ -96,8 +93,6 @@ def first_sequence(
 def _to_checkpoint(reader: StreamReader, end: object) -> Checkpoint | None:
     """Checkpoint of a GTID set, or of a position on the server of the newest message; None for an empty stream."""
     if isinstance(end, GtidSet):
-        from binlogsync.range_bounds import checkpoint_after_gtids
-
         return checkpoint_after_gtids(end)
     newest = reader.checkpoint_at(reader.last_sequence())
     return Checkpoint(end, newest.server_uuid) if isinstance(end, BinlogPosition) and newest is not None else None
@@ -107,9 +102,6 @@ def _parse(text: str) -> datetime | int | str | GtidSet | BinlogPosition | Bookm
     """The parsed text: "oldest", "head", a sequence as a number, or the result of `parse_bound`."""
     if text in _WORDS:
         return _WORDS[text]
-    # Imported here because it needs the MySQL client, which a start "all" or "new" does not.
-    from binlogsync.range_bounds import StreamSequence, parse_bound
-
     end = parse_bound(text)
     return end.number if isinstance(end, StreamSequence) else end
 
@@ -118,6 +110,8 @@ def _is_after(checkpoint: Checkpoint, name: str) -> Callable[[ChangeBatch], bool
     """A test whether a batch has changes after the checkpoint: by position on one server, else by GTID."""
 
     def has_changes_after(batch: ChangeBatch) -> bool:
+        from binlogsync.position_masks import changes_after, gtid_is_missing
+
         is_same_server = batch.server_uuid == checkpoint.server_uuid
         if not is_same_server and (checkpoint.gtids is None or gtid_is_missing(batch)):
             raise ConsumeError(

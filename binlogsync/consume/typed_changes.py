@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
-from binlogsync.change import Change, ChangeBatch
+from binlogsync.change import Change
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.errors import ModelError
 from binlogsync.models.model import Model
 

@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 import pyarrow.compute as pc
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.errors import ConsumeError, MirrorKeyError
 from binlogsync.mirror.configuration import configure, has_other_key, load_configured
 from binlogsync.mirror.contract import FrozenColumnsError, freeze_columns

@@ -17,7 +17,8 @@ from dataclasses import replace
 
 from binlogsync.binlog.ddl import Tables
 from binlogsync.binlog.sql import SqlDialect
-from binlogsync.change import ChangeBatch, SchemaChange
+from binlogsync.change import SchemaChange
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.mirror.alter import AlteredSchema, AlterRules, apply_alter
 from binlogsync.mirror.clauses import (
     AddColumn,

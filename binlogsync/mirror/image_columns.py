@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.schema import TableSchema, remove_columns
 
 ADVICE = "MariaDB logs generated columns in inserts only, so a mirror cannot have them"

@@ -15,7 +15,8 @@ from contextlib import closing, suppress
 import pyarrow as pa
 
 from binlogsync.binlog.sql import SqlDialect
-from binlogsync.change import ChangeBatch, SchemaChange
+from binlogsync.change import SchemaChange
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.consume.gaps import gap_from_batch
 from binlogsync.errors import ConsumeError
 from binlogsync.mirror.apply import apply

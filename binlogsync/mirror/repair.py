@@ -19,7 +19,7 @@ from uuid import uuid4
 
 import pyarrow as pa
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.mirror.key_literals import can_select_keys, has_impossible_dates, select_keys
 from binlogsync.mirror.verify import Verification, Verifier

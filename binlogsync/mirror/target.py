@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.consume.boundaries import changes_up_to, count_changes, drop_first, earlier
 from binlogsync.consume.gaps import gap_from_batch
 from binlogsync.consume.progress import ConsumerProgress, ProgressKey

@@ -26,15 +26,18 @@ from decimal import Decimal
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 from itertools import count
-from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 from uuid import UUID
 
 import msgspec
 
-from binlogsync.change import Change, ChangeBatch, ImageName, RowChange
+from binlogsync.change import Change, ImageName, RowChange
 from binlogsync.errors import ModelError
 from binlogsync.models.bounds import find_narrow_bound
 from binlogsync.schema import ADDRESS_TYPES, BINARY_TYPES, GEOMETRY_TYPES, INTEGER_BITS, TEXT_TYPES, Column, TableSchema
+
+if TYPE_CHECKING:
+    from binlogsync.change_batch import ChangeBatch
 
 M = TypeVar("M")
 

@@ -17,13 +17,12 @@ from binlogsync.mysql.readahead import DumpBlock, Pace, ReadAhead
 from binlogsync.mysql.reader_settings import reader_options
 from binlogsync.mysql.server import BinlogFile, ServerInfo, inspect_server
 from binlogsync.mysql.server_errors import raise_server_error
-from binlogsync.mysql.start import BookmarkStart, StartAt, parse_start, resolve_start
+from binlogsync.mysql.start import resolve_start
 from binlogsync.mysql.validate import validate
 from binlogsync.mysql.xa_prepare import find_xa_prepare
 
 __all__ = [
     "TLS",
-    "BookmarkStart",
     "BinlogDump",
     "BinlogFile",
     "DumpBlock",
@@ -32,13 +31,11 @@ __all__ = [
     "Pace",
     "ReadAhead",
     "ServerInfo",
-    "StartAt",
     "check",
     "connect",
     "find_writable_host",
     "declaration_reader",
     "inspect_server",
-    "parse_start",
     "preflight",
     "raise_server_error",
     "find_xa_prepare",

@@ -8,13 +8,11 @@ PositionError; nothing is rounded.
 from __future__ import annotations
 
 import logging
-import re
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from typing import Literal
 
-from binlogsync.errors import ConfigError, MissingTimeZoneError, PositionError, SourceError
+from binlogsync.errors import ConfigError, PositionError, SourceError
 from binlogsync.mysql.anonymous_transactions import first_sent
 from binlogsync.mysql.config import MySQLConfig, connect
 from binlogsync.mysql.dump import BinlogDump
@@ -26,53 +24,12 @@ from binlogsync.mysql.validate import check_gtids, check_position
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 from binlogsync.position_order import compare
 from binlogsync.server_version import ServerFlavor
+from binlogsync.start_notation import BookmarkStart, StartAt
 from binlogsync.text_format import format_time, time_of_us
-
-
-@dataclass(frozen=True, slots=True)
-class BookmarkStart:
-    """A bookmark, by its key or name; the position store contains its checkpoint."""
-
-    name: str
-
 
 log = logging.getLogger(__name__)
 
-StartAt = Literal["now", "oldest"] | BinlogPosition | GtidSet | datetime | BookmarkStart
-
 FIRST_EVENT = 4
-_FORMS = "'now', 'oldest', bookmark:NAME, binlog.000042:1187, a GTID set, or a time such as 2026-01-31T12:00:00Z"
-_BOOKMARK = "bookmark:"
-
-
-def parse_start(text: str) -> StartAt:
-    """Read "now", "oldest", "bookmark:NAME", "binlog.000042:1187", a GTID set, or an ISO time with its zone.
-
-    Raises ConfigError; its subclass MissingTimeZoneError for a time without one.
-    """
-    word = text.strip()
-    if word.startswith(_BOOKMARK) and word != _BOOKMARK:
-        return BookmarkStart(word.removeprefix(_BOOKMARK))
-    if word.lower() in ("now", "oldest"):
-        return "now" if word.lower() == "now" else "oldest"
-    try:
-        moment = datetime.fromisoformat(word)
-    except ValueError:
-        moment = None
-    if moment is not None:
-        if moment.tzinfo is None:
-            raise MissingTimeZoneError(
-                f"start {text!r} has no time zone; append Z or +02:00, such as {moment.isoformat()}Z"
-            )
-        return moment
-    with suppress(PositionError):
-        gtids = GtidSet.parse(word)
-        if gtids:
-            return gtids
-    with suppress(PositionError):
-        if re.fullmatch(r"\S+\.\d+:\d+", word):
-            return BinlogPosition.parse(word)
-    raise ConfigError(f"start {text!r} is not understood; write {_FORMS}")
 
 
 def resolve_start(config: MySQLConfig, start: StartAt = "now") -> Checkpoint:
@@ -83,7 +40,7 @@ def resolve_start(config: MySQLConfig, start: StartAt = "now") -> Checkpoint:
     exist, SourceError when a query fails.
     """
     if isinstance(start, BookmarkStart):
-        raise ConfigError(f"{_BOOKMARK}{start.name}: only the tail, which has a position store, begins at a bookmark")
+        raise ConfigError(f"bookmark:{start.name}: only the tail, which has a position store, begins at a bookmark")
     info = inspect_server(config)
     info.end()
     if isinstance(start, GtidSet):

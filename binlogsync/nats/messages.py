@@ -11,7 +11,7 @@ from itertools import groupby, pairwise
 import numpy as np
 import pyarrow as pa
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.codec.envelope import (
     ARROW,
     CONTENT_TYPE,

@@ -9,7 +9,7 @@ from typing import TypeVar
 import nats.js.errors
 from nats.aio.client import Client
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.codec import subjects
 from binlogsync.codec.tail_messages import tail_checkpoint
 from binlogsync.nats.messages import DeliveredMessage, MessageLookups, StreamBatch, decode

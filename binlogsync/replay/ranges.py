@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.errors import ConfigError, PositionError
 from binlogsync.nats.reader import StreamBatch
 from binlogsync.position import FIRST_ORDINAL, BinlogPosition, Checkpoint

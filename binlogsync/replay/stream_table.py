@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.errors import PositionError
 from binlogsync.nats.reader import StreamBatch, StreamReader
 from binlogsync.position import FIRST_ORDINAL, Checkpoint

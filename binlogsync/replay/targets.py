@@ -14,7 +14,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.consume.boundaries import drop_applied
 from binlogsync.errors import PositionError
 from binlogsync.nats.reader import StreamBatch

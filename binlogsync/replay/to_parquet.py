@@ -26,7 +26,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.codec.arrow import from_arrow, to_arrow
 from binlogsync.codec.joining import join_batches
 from binlogsync.errors import ConfigError, PositionError, SinkError

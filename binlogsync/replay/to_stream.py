@@ -17,7 +17,7 @@ from itertools import groupby
 import numpy as np
 import pyarrow as pa
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.codec import subjects
 from binlogsync.errors import ConfigError
 from binlogsync.flush import Flush, TransactionRun

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.consume.progress import ConsumerProgress, ProgressKey, Tracker
 from binlogsync.consume.seek import count_applied
 from binlogsync.consume.targets import TableChanges, Target

@@ -125,7 +125,7 @@ class Settings:
 
     def tail(self, source: str | None = None) -> TailOptions:
         """What to tail, and how."""
-        from binlogsync.mysql import parse_start
+        from binlogsync.start_notation import parse_start
         from binlogsync.tail.options import TailOptions
 
         values = self.values.tail

@@ -9,7 +9,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.codec.envelope_writer import EnvelopePart, render_rows
 from binlogsync.codec.renderers import JsonTexts, column_values
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from types import TracebackType
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.errors import SourceError
 from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch, fetch_row
 from binlogsync.mysql.server import inspect

@@ -13,7 +13,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.mysql.config import MySQLConfig, fetch
 from binlogsync.mysql.session import Connection
 from binlogsync.schema import INTEGER_BITS, Column, TableSchema

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from binlogsync.change import OP_TYPE, ChangeBatch, ImageName, build_batch
+from binlogsync.change import ImageName
+from binlogsync.change_batch import OP_TYPE, ChangeBatch, build_batch
 from binlogsync.mysql.config import MySQLConfig
 from binlogsync.mysql.result_set import read_rows
 from binlogsync.mysql.result_set.reader import BATCH_ROWS, TableRows

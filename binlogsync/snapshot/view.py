@@ -21,7 +21,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.errors import SourceError
 from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch
 from binlogsync.mysql.information_schema import describe_table, generated_columns

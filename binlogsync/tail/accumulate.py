@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from binlogsync.binlog.reader import DecodedRange
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.errors import ConfigError
 from binlogsync.flush import (
     Flush,

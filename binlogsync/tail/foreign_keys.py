@@ -17,7 +17,8 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from binlogsync.change import ChangeBatch, SchemaChange, build_schema_batch
+from binlogsync.change import SchemaChange
+from binlogsync.change_batch import ChangeBatch, build_schema_batch
 from binlogsync.errors import SourceError
 from binlogsync.filters import TableFilter
 from binlogsync.flush import Flush

@@ -15,16 +15,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from binlogsync.change import ChangeBatch, SchemaChange, build_schema_batch
+from binlogsync.change import SchemaChange
+from binlogsync.change_batch import ChangeBatch, build_schema_batch
 from binlogsync.errors import PositionError
 from binlogsync.filters import TableFilter
 from binlogsync.flush import Flush
-from binlogsync.mysql import MySQLConfig, ServerInfo, parse_start, resolve_start, validate
+from binlogsync.mysql import MySQLConfig, ServerInfo, resolve_start, validate
 from binlogsync.mysql.divergence import check_same_transactions
 from binlogsync.mysql.identity import check_identity
 from binlogsync.mysql.validate import find_known_gtids, find_unknown_gtids
 from binlogsync.position import Checkpoint
 from binlogsync.sinks import Sink
+from binlogsync.start_notation import parse_start
 from binlogsync.tail.existing_tables import captured_tables
 from binlogsync.tail.start import TailStart
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TypeAlias
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.errors import BinlogSyncError, SourceError
 from binlogsync.mysql.config import MySQLConfig, error_code
 from binlogsync.mysql.table_errors import DENIED, INVALID, MISSING, is_outage

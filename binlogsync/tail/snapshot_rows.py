@@ -1,4 +1,4 @@
-"""Rows of a snapshot -> the changes with op "r" that the tail publishes (binlogsync.change: their source columns)."""
+"""Rows of a snapshot -> the changes with op "r" that the tail publishes (source columns: change_batch.py)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from binlogsync.change import OP_TYPE, SNAPSHOT, ChangeBatch, build_batch
+from binlogsync.change_batch import OP_TYPE, ChangeBatch, build_batch
 from binlogsync.codec.snapshot_state import SnapshotState
 from binlogsync.flush import SnapshotProgress
-from binlogsync.position import SNAPSHOT_STAGES, Checkpoint
+from binlogsync.position import SNAPSHOT, SNAPSHOT_STAGES, Checkpoint
 from binlogsync.schema import TableSchema
 
 NO_NUMBERS = (

@@ -6,7 +6,7 @@ import logging
 import math
 from collections import deque
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.position import Checkpoint
 from binlogsync.position_order import compare
 from binlogsync.tail.snapshot_reader import OpenedTable, ReadFailure, SnapshotReader, TableName, explain_row_image

@@ -19,7 +19,7 @@ import math
 from collections import deque
 
 from binlogsync.binlog.decoded_range import DecodedRange
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.position_order import PositionOrder, compare
 from binlogsync.schema import TableSchema

@@ -19,7 +19,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from binlogsync.change import ChangeBatch, ImageName
+from binlogsync.change import ImageName
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.position import Checkpoint
 from binlogsync.values import python_values
 

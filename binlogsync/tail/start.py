@@ -13,11 +13,12 @@ from functools import partial
 from binlogsync.bookmarks import Bookmark, get_bookmark
 from binlogsync.codec.subjects import stream_name
 from binlogsync.errors import PositionError
-from binlogsync.mysql import BookmarkStart, MySQLConfig, ServerInfo, parse_start, resolve_start
+from binlogsync.mysql import MySQLConfig, ServerInfo, resolve_start
 from binlogsync.nats.stream_end import UNPROVEN
 from binlogsync.position import Checkpoint
 from binlogsync.position_order import PositionOrder, compare, compare_or_raise
 from binlogsync.sinks import Sink
+from binlogsync.start_notation import BookmarkStart, parse_start
 from binlogsync.stores import PositionStore
 
 

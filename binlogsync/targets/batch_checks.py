@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.errors import ConsumeError
 from binlogsync.server_version import ServerFlavor, flavor_of
 

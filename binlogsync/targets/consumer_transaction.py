@@ -5,10 +5,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from binlogsync.targets.progress import ConsumerProgress, ProgressKey
-from binlogsync.targets.records import ConsumerGap, ReplayRecord, RewindRecord, Skip
+if TYPE_CHECKING:
+    from binlogsync.targets.progress import ConsumerProgress, ProgressKey
+    from binlogsync.targets.records import ConsumerGap, ReplayRecord, RewindRecord, Skip
 
 
 class ConsumerTransaction(Protocol):

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import pyarrow as pa
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-from binlogsync.change import ChangeBatch
-from binlogsync.schema import TableSchema
-from binlogsync.targets.conversion import ColumnConverter
-from binlogsync.targets.fingerprints import Fingerprint, FingerprintRequest
-from binlogsync.targets.load_state import LoadState
-from binlogsync.targets.mirror_state import ChangePosition, MirrorState
-from binlogsync.targets.progress import ProgressKey
-from binlogsync.targets.records import RepairRecord
+    from binlogsync.change_batch import ChangeBatch
+    from binlogsync.schema import TableSchema
+    from binlogsync.targets.conversion import ColumnConverter
+    from binlogsync.targets.fingerprints import Fingerprint, FingerprintRequest
+    from binlogsync.targets.load_state import LoadState
+    from binlogsync.targets.mirror_state import ChangePosition, MirrorState
+    from binlogsync.targets.progress import ProgressKey
+    from binlogsync.targets.records import RepairRecord
 
 
 class MirrorTransaction(Protocol):

@@ -9,10 +9,13 @@ was read before, so two consumers with one client id cannot both update it: the 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from binlogsync.change import ChangeBatch
 from binlogsync.errors import ConsumeError
 from binlogsync.position import BinlogPosition, EventPosition
+
+if TYPE_CHECKING:
+    from binlogsync.change_batch import ChangeBatch
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import dagster as dg
 
-from binlogsync.mysql import parse_start
-from binlogsync.snapshot.throttle import LoadLimits
+from binlogsync.start_notation import parse_start
 from dagster_binlogsync.tail.job import TailConfig
+
+if TYPE_CHECKING:
+    from binlogsync.snapshot.throttle import LoadLimits
 
 
 @dataclass(kw_only=True)
@@ -47,8 +49,10 @@ class LoadOptions(dg.Resolvable):
     replica_lag_s: float = 0.0
     group_tables: int = 4
 
-    def limits(self) -> LoadLimits:
+    def limits(self) -> "LoadLimits":
         """The limits as the library takes them."""
+        from binlogsync.snapshot.throttle import LoadLimits
+
         return LoadLimits(
             rows_per_s=self.rows_per_second or None,
             threads_running=self.threads_running or None,

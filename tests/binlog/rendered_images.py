@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from binlogsync.binlog.rendered import RenderedBatch
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.codec.envelope import EnvelopeContext, render
 from binlogsync.codec.image_texts import ImageTextWriter
 from tests.binlog.dump import DecodedDump, DumpRecording

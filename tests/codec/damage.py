@@ -29,7 +29,8 @@ import pyarrow as pa
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
-from binlogsync.change import SchemaChange, build_schema_batch
+from binlogsync.change import SchemaChange
+from binlogsync.change_batch import build_schema_batch
 from binlogsync.codec.envelope import (
     ARROW,
     CHECKPOINT,

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from binlogsync.change import ChangeBatch, build_batch
+from binlogsync.change_batch import ChangeBatch, build_batch
 from binlogsync.codec.envelope import (
     JSON,
     JSON_LINES,

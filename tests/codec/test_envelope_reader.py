@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from binlogsync.change import ChangeBatch, build_batch
+from binlogsync.change_batch import ChangeBatch, build_batch
 from binlogsync.codec.envelope import EnvelopeContext, render
 from binlogsync.codec.envelope_reader import read_envelopes
 from binlogsync.codec.json_decoder import parse_any

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.codec.envelope import decode_arrow, encode_arrow
 from binlogsync.codec.joining import SMALL, join_batches
 from tests.samples import SampleOptions, SampleSource, SampleTransaction, sample_batch, sample_schema

@@ -9,7 +9,7 @@ import orjson
 import pyarrow as pa
 import pytest
 
-from binlogsync.change import ChangeBatch, build_batch
+from binlogsync.change_batch import ChangeBatch, build_batch
 from binlogsync.codec.envelope import EnvelopeContext, decode_arrow, encode_arrow, render
 from binlogsync.codec.envelope_reader import read_envelopes
 from binlogsync.codec.joining import join_batches

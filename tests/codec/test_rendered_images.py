@@ -14,7 +14,8 @@ from binlogsync.binlog.layout import ColumnError, Layout
 from binlogsync.binlog.memory import address
 from binlogsync.binlog.scan_state import RowEvents
 from binlogsync.binlog.tablemap import RawColumn, TableMap
-from binlogsync.change import OPS, SOURCE_FIELDS, build_batch
+from binlogsync.change import OPS
+from binlogsync.change_batch import SOURCE_FIELDS, build_batch
 from binlogsync.codec.envelope import EnvelopeContext, render
 from binlogsync.codec.image_texts import ImageTextWriter
 from binlogsync.schema import Column, TableSchema

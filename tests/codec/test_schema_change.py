@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from binlogsync.change import Change, ChangeBatch, SchemaChange, build_schema_batch
+from binlogsync.change import Change, SchemaChange
+from binlogsync.change_batch import ChangeBatch, build_schema_batch
 from binlogsync.codec.envelope import SCHEMA_CHANGE, decode_schema_change, encode_schema_change
 from binlogsync.codec.subjects import stream_name, table_subject
 from binlogsync.consume.engine import ConsumeOptions, consume

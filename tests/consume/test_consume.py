@@ -19,8 +19,9 @@ import pytest
 from binlogsync.change import Change
 from binlogsync.codec.subjects import stream_name, table_subject
 from binlogsync.consume.engine import ConsumeOptions, ConsumeResult, consume, consume_together
-from binlogsync.consume.handler import Handler, Retry
+from binlogsync.consume.handler import Handler
 from binlogsync.consume.progress import ProgressKey, Tracker
+from binlogsync.consume.retry import Retry
 from binlogsync.consume.targets import Target
 from binlogsync.errors import ConfigError, ConsumeError, HandlerError, ModelError
 from binlogsync.mirror.target import Mirror

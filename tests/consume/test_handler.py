@@ -15,8 +15,9 @@ import pyarrow as pa
 import pytest
 
 from binlogsync.change import Change
-from binlogsync.consume.handler import Handler, Retry
+from binlogsync.consume.handler import Handler
 from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey, ProgressStore, Tracker
+from binlogsync.consume.retry import Retry
 from binlogsync.consume.targets import TableChanges
 from binlogsync.errors import ConfigError, ConsumeError, HandlerError, ModelError
 from binlogsync.nats.reader import StreamBatch

@@ -13,8 +13,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from binlogsync.change import Change, ChangeBatch
-from binlogsync.consume.handler_signature import Signature, frame, read_signature, record_batch
+from binlogsync.change import Change
+from binlogsync.change_batch import ChangeBatch
+from binlogsync.consume.handler_frames import frame, record_batch
+from binlogsync.consume.handler_signature import Signature, read_signature
 from binlogsync.errors import ConfigError
 from binlogsync.schema import Column, TableSchema
 from tests.duck import make_batch

@@ -19,9 +19,10 @@ from binlogsync.change import Change
 from binlogsync.codec.subjects import stream_name
 from binlogsync.consume.deduplication import SeenIds
 from binlogsync.consume.engine import ConsumeOptions, consume_together
-from binlogsync.consume.handler import Handler, Retry
+from binlogsync.consume.handler import Handler
 from binlogsync.consume.progress import ProgressKey
 from binlogsync.consume.progress_nats import NatsProgress
+from binlogsync.consume.retry import Retry
 from binlogsync.errors import HandlerError
 from binlogsync.flush import Flush, TransactionRun
 from binlogsync.mirror.target import Mirror

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from binlogsync.bookmarks import BookmarkReason
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.mysql import TLS, MySQLConfig
 from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader

@@ -11,7 +11,7 @@ from typing import Any
 
 import pymysql
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.codec.subjects import durable_name
 from binlogsync.consume.engine import ConsumeOptions, consume
 from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey

@@ -23,8 +23,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from binlogsync.change import Change, ChangeBatch
-from binlogsync.consume.handler import Handler, Retry
+from binlogsync.change import Change
+from binlogsync.change_batch import ChangeBatch
+from binlogsync.consume.handler import Handler
+from binlogsync.consume.retry import Retry
 from binlogsync.errors import ConfigError, HandlerError
 from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamBatch, StreamReader

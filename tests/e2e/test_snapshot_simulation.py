@@ -16,7 +16,7 @@ import pytest
 
 from binlogsync import servers
 from binlogsync.binlog.reader import BinlogReader, DecodedRange
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.position_order import compare
 from binlogsync.servers import NATSServer
 from binlogsync.snapshot.watermarks import ExecutedGtids, MomentaryLock

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from binlogsync import servers
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.codec.subjects import durable_name, snapshot_prefix
 from binlogsync.errors import SourceError
 from binlogsync.nats.client import NatsOptions

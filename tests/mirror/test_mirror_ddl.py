@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from binlogsync.binlog.sql import SqlDialect
-from binlogsync.change import ChangeBatch, SchemaChange, build_schema_batch
+from binlogsync.change import SchemaChange
+from binlogsync.change_batch import ChangeBatch, build_schema_batch
 from binlogsync.errors import ConsumeError
 from binlogsync.mirror import apply as mirror
 from binlogsync.mirror.clauses import parse_alter, parse_create

@@ -13,7 +13,7 @@ import duckdb
 import pytest
 from hypothesis import given, settings
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.errors import ConsumeError
 from binlogsync.mirror import apply as mirror
 from binlogsync.schema import Column, TableSchema

@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.mirror import apply as mirror
 from binlogsync.mirror.contract import FrozenColumnsError, accept_columns, check_contract, identify_columns

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.consume.progress import NO_PROGRESS, ProgressKey, Tracker
 from binlogsync.consume.targets import TableChanges, Target
 from binlogsync.errors import MirrorKeyError

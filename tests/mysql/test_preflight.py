@@ -8,19 +8,11 @@ import pytest
 
 from binlogsync import servers
 from binlogsync.errors import PreflightError, SourceError
-from binlogsync.mysql import (
-    BinlogDump,
-    Finding,
-    MySQLConfig,
-    check,
-    inspect_server,
-    parse_start,
-    preflight,
-    resolve_start,
-)
+from binlogsync.mysql import BinlogDump, Finding, MySQLConfig, check, inspect_server, preflight, resolve_start
 from binlogsync.mysql.privileges import database_privileges, global_privileges, grants_for_tail
 from binlogsync.servers.database import DatabaseServer
 from binlogsync.snapshot.view import read_table
+from binlogsync.start_notation import parse_start
 from tests.mysql.sources import run, source_of, transactions
 
 MYSQL_SETTINGS = [

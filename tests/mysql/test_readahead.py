@@ -14,17 +14,9 @@ import pytest
 
 from binlogsync import servers
 from binlogsync.errors import SourceError
-from binlogsync.mysql import (
-    BinlogDump,
-    DumpBlock,
-    MySQLConfig,
-    ReadAhead,
-    inspect_server,
-    parse_start,
-    readahead,
-    resolve_start,
-)
+from binlogsync.mysql import BinlogDump, DumpBlock, MySQLConfig, ReadAhead, inspect_server, readahead, resolve_start
 from binlogsync.position import BinlogPosition, Checkpoint
+from binlogsync.start_notation import parse_start
 from tests.mysql.sources import ENCRYPTED, PLAIN, run, source_of
 
 

@@ -15,21 +15,14 @@ import pytest
 
 from binlogsync import servers
 from binlogsync.errors import SourceError
-from binlogsync.mysql import (
-    MySQLConfig,
-    connect,
-    declaration_reader,
-    inspect_server,
-    parse_start,
-    preflight,
-    resolve_start,
-)
+from binlogsync.mysql import MySQLConfig, connect, declaration_reader, inspect_server, preflight, resolve_start
 from binlogsync.mysql.config import fetch
 from binlogsync.mysql.information_schema import list_tables
 from binlogsync.mysql.retention import clock_ahead_s
 from binlogsync.mysql.session import VARIABLES
 from binlogsync.servers.database import DatabaseServer
 from binlogsync.snapshot.view import read_table
+from binlogsync.start_notation import parse_start
 from tests.mysql.hostile import HostileDatabase, HostileValue
 from tests.mysql.hostile_tables import ROWS, create_tables
 from tests.mysql.sources import run, source_of, transactions

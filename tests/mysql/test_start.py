@@ -10,13 +10,14 @@ import pytest
 
 from binlogsync import servers
 from binlogsync.errors import ConfigError, PositionError
-from binlogsync.mysql import BinlogDump, StartAt, inspect_server, parse_start, resolve_start, validate
+from binlogsync.mysql import BinlogDump, inspect_server, resolve_start, validate
 from binlogsync.mysql.gtid_sets import encode_gtids, parse_previous_gtids
 from binlogsync.mysql.scan import BEGINS_TRANSACTION, EventType, scan
 from binlogsync.position import BinlogPosition, GtidSet
 from binlogsync.position_order import PositionOrder, compare
 from binlogsync.server_version import ServerFlavor
 from binlogsync.servers.database import DatabaseServer
+from binlogsync.start_notation import StartAt, parse_start
 from tests.mysql.sources import run, source_of, transactions
 
 UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.consume.progress import progress_at
 from binlogsync.errors import PositionError
 from binlogsync.nats.messages import StreamBatch

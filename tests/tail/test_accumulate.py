@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from binlogsync.binlog.decoded_range import DecodedRange
-from binlogsync.change import ChangeBatch, build_batch
+from binlogsync.change_batch import ChangeBatch, build_batch
 from binlogsync.errors import ConfigError
 from binlogsync.flush import Flush, TransactionRun
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet

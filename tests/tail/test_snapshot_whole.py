@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from binlogsync.binlog.decoded_range import DecodedRange
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.tail.snapshot_reader import WHOLE, OpenedTable, OpenedView, ReadFailure, SnapshotReader, ViewRows
 from binlogsync.tail.snapshot_whole import WholeTable

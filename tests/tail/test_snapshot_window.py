@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from binlogsync.change import ChangeBatch, ImageName, build_batch
+from binlogsync.change import ImageName
+from binlogsync.change_batch import ChangeBatch, build_batch
 from binlogsync.codec.snapshot_state import FIRST_ORDINAL, SnapshotState
 from binlogsync.errors import WireError
 from binlogsync.position import BinlogPosition, Checkpoint

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.errors import ConsumeError
 from binlogsync.mirror.apply import apply
 from binlogsync.schema import Column

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.errors import ConsumeError, SourceError
 from binlogsync.mirror.apply import apply
 from binlogsync.position import BinlogPosition, Checkpoint

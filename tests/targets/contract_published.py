@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.mirror.apply import DEFAULT_OPTIONS, apply
 from binlogsync.position import FIRST_ORDINAL, BinlogPosition, Checkpoint
 from binlogsync.schema import Column, TableSchema

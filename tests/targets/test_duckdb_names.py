@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.mirror import apply as mirror
 from binlogsync.replay.to_tables import TableTarget

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from binlogsync.change import ChangeBatch, build_batch
+from binlogsync.change_batch import ChangeBatch, build_batch
 from binlogsync.errors import SourceError
 from binlogsync.schema import Column, TableSchema
 from binlogsync.targets.duckdb.mirror_tables import column_list

@@ -17,7 +17,7 @@ from functools import partial
 
 import numpy as np
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.codec import subjects
 from binlogsync.codec.envelope import (
     ARROW,

@@ -13,7 +13,7 @@ from dataclasses import replace
 import duckdb
 import pyarrow as pa
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.errors import ConsumeError
 from binlogsync.position import Checkpoint
 from binlogsync.schema import TableSchema, is_date

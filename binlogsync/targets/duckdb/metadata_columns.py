@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from binlogsync.change import TIME_TYPE
+from binlogsync.change_batch import TIME_TYPE
 from binlogsync.targets.duckdb.row_images import RowImages
 
 METADATA_TYPES = {"_op": "VARCHAR", "_commit_ts": "TIMESTAMP WITH TIME ZONE", "_gtid": "VARCHAR"}

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import duckdb
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.schema import TableSchema
 from binlogsync.targets.duckdb.file import first_row, quote
 from binlogsync.targets.duckdb.history import history_column, replace_versions

@@ -16,7 +16,7 @@ from datetime import timedelta
 import duckdb
 import pyarrow as pa
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.position_order import compare_or_raise
 from binlogsync.schema import TableSchema
 from binlogsync.targets.duckdb.column_types import has_same_shape

@@ -12,7 +12,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.schema import Column, TableSchema
 from binlogsync.targets.batch_checks import Letters, check_batch, decode_ops
 from binlogsync.targets.duckdb.file import quote

@@ -18,7 +18,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from binlogsync.change import TIME_TYPE, ChangeBatch
+from binlogsync.change_batch import TIME_TYPE, ChangeBatch
 from binlogsync.schema import TableSchema
 from binlogsync.targets.duckdb.file import first_row, quote
 from binlogsync.targets.duckdb.last_images import LastImages, find_last_images

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import duckdb
 import pyarrow as pa
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.schema import TableSchema, arrow_type
 from binlogsync.targets.batch_checks import check_batch, decode_ops
 from binlogsync.targets.duckdb.file import quote

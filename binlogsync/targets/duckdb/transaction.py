@@ -9,7 +9,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.schema import TableSchema
 from binlogsync.targets import TableTransaction
 from binlogsync.targets.duckdb import (

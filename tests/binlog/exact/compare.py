@@ -22,7 +22,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.codec.envelope import EnvelopeContext, decode_arrow, encode_arrow, render
 from binlogsync.codec.json_decoder import parse
 from binlogsync.mirror import apply as mirror
