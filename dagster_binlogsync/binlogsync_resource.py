@@ -18,7 +18,7 @@ from binlogsync.settings.model import TailSection
 from dagster_binlogsync.asset_tables import tables_of_context
 from dagster_binlogsync.consume.config import ConsumeConfig
 from dagster_binlogsync.consume.events import BinlogsyncEventIterator
-from dagster_binlogsync.consume.run import run_consumers
+from dagster_binlogsync.consume.execution import run_consumers
 from dagster_binlogsync.consume.run_coordination import tag_code
 from dagster_binlogsync.consume.selection import check_groups, warn_uncaptured
 from dagster_binlogsync.consume.spec import ConsumerSpec

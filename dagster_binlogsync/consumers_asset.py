@@ -8,28 +8,23 @@ The DuckDB file deliberately has no Dagster pool: a run holds its slot until it 
 for up to an hour. Instead, runs open the file for one short transaction at a time (binlogsync/targets/duckdb/file.py).
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import dagster as dg
 
+from binlogsync.collection import without_collection
 from dagster_binlogsync.consume.config import ConsumeConfig, ContinuousConfig
-from dagster_binlogsync.consume.continuous_run import run_continuously
-from dagster_binlogsync.consume.run import ConsumerEvent, run_consumers
+from dagster_binlogsync.consume.execution import ConsumerEvent, RunConsumers, run_consumers
 from dagster_binlogsync.consume.run_coordination import tag_code
 from dagster_binlogsync.consume.selection import check_groups, warn_uncaptured
-from dagster_binlogsync.consume.spec import ConsumerSpec
 from dagster_binlogsync.keys import consume_job_name, consumers_key, continuous_job_name, safe_part
 from dagster_binlogsync.one_op_job import build_job
-from dagster_binlogsync.resource_keys import ResourceKeys, SourceResources
+from dagster_binlogsync.resource_keys import ResourceKeys
+from dagster_binlogsync.stop_flag import stop_on_signals
 from dagster_binlogsync.table_asset import TableAsset
 from dagster_binlogsync.table_step import build_table_step
 from dagster_binlogsync.tags import CONSUMER_TAG, CONTINUOUS_TAG
-
-RunConsumers = Callable[
-    [dg.AssetExecutionContext, ConsumeConfig, Sequence[ConsumerSpec], SourceResources], Iterator[ConsumerEvent]
-]
-"""Consumes tables in a run: yields their materializations and check results."""
 
 
 def build_consumers_asset(
@@ -84,8 +79,11 @@ def build_continuous_job(
         required_resource_keys=keys.require(("jetstream", "warehouse", "positions", "mysql")),
     )
     def _consume(context: dg.OpExecutionContext, config: ContinuousConfig) -> None:
-        consumers = [table.consumer for table in tables]
-        run_continuously(context, config, consumers, keys.find(context))
+        with stop_on_signals() as stop:  # a signal during the import ends the run as later signals do
+            with without_collection():
+                from dagster_binlogsync.consume.continuous_run import run_continuously
+
+            run_continuously(context, config, [table.consumer for table in tables], keys.find(context), stop)
 
     return build_job(
         _consume,

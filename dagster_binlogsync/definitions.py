@@ -19,9 +19,8 @@ from dagster_binlogsync.checks.hourly import build_check_job, build_check_schedu
 from dagster_binlogsync.checks.mirrors import build_mirror_checks, build_verify_job
 from dagster_binlogsync.checks.row_count import build_row_count_checks
 from dagster_binlogsync.consume.config import ContinuousConfig
-from dagster_binlogsync.consume.run import run_consumers
+from dagster_binlogsync.consume.execution import RunConsumers, run_consumers
 from dagster_binlogsync.consumers_asset import (
-    RunConsumers,
     build_consume_job,
     build_consumers_asset,
     build_consumers_spec,

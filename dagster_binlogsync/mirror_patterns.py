@@ -8,19 +8,21 @@ Reload of the definitions; the check `tables_loaded` of the source counts those 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from binlogsync.collection import without_collection
 from binlogsync.errors import ConfigError
 from binlogsync.filters import TableFilter
 from binlogsync.settings import Settings
-from binlogsync.snapshot.throttle import LoadLimits
 from binlogsync.table_list import ListedTable, TableList, load_table_list
 from binlogsync.targets.mirror_options import MirrorKeywords, MirrorOptions
 from dagster_binlogsync.keys import TableName
 from dagster_binlogsync.table_asset import AssetOptions, TableAsset
 from dagster_binlogsync.tables import CLIENT_ID, mirror_table
 from dagster_binlogsync.translator import BinlogsyncTranslator
+
+if TYPE_CHECKING:
+    from binlogsync.snapshot.throttle import LoadLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class MirrorOptionsOfPattern:
     client_id: str = CLIENT_ID
     options: AssetOptions | None = None
     translator: BinlogsyncTranslator | None = None
-    load_limits: Callable[[], LoadLimits] | None = None
+    load_limits: "Callable[[], LoadLimits] | None" = None
 
 
 @dataclass(frozen=True, slots=True)

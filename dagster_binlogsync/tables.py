@@ -1,27 +1,27 @@
 """Asset factories: `mirror` requires no code, `table_consumer` a model and a handler. Both return a `TableAsset`."""
 
 from collections.abc import Callable
-from typing import TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, TypeVar, Unpack, overload
 
-from binlogsync.consume.handler import Handler, Retry
-from binlogsync.consume.handler_signature import HandlerFunction
+from binlogsync.consume.handler_signature import HandlerFunction, read_signature
 from binlogsync.consume.progress import TableProgress
+from binlogsync.consume.retry import Retry
 from binlogsync.consume.start_position import Start, check_start
-from binlogsync.consume.targets import Target
 from binlogsync.errors import ConfigError
-from binlogsync.mirror.target import Mirror
-from binlogsync.models.model import table_name
-from binlogsync.mysql.config import MySQLConfig
+from binlogsync.models.model import Model, table_name
 from binlogsync.settings import Settings
-from binlogsync.snapshot.throttle import LoadLimits
 from binlogsync.table_list import ListedTable, load_table_list
 from binlogsync.targets import TableStore
-from binlogsync.targets.factory import open_store
 from binlogsync.targets.mirror_options import MirrorKeywords, MirrorOptions
 from dagster_binlogsync.consume.spec import ConsumerSpec
 from dagster_binlogsync.keys import TableName
 from dagster_binlogsync.table_asset import AssetOptions, TableAsset
 from dagster_binlogsync.translator import BinlogsyncTranslator
+
+if TYPE_CHECKING:
+    from binlogsync.consume.targets import Target
+    from binlogsync.mysql.config import MySQLConfig
+    from binlogsync.snapshot.throttle import LoadLimits
 
 __all__ = ["AssetOptions", "TableAsset", "mirror", "table_consumer"]
 
@@ -81,7 +81,7 @@ def mirror_table(
     options: AssetOptions | None = None,
     listed: ListedTable | None = None,
     translator: BinlogsyncTranslator | None = None,
-    load_limits: Callable[[], LoadLimits] | None = None,
+    load_limits: "Callable[[], LoadLimits] | None" = None,
 ) -> TableAsset:
     """The mirror of a table; `mirror` describes the arguments.
 
@@ -91,14 +91,13 @@ def mirror_table(
     keeps = keeps.for_table(name.source, name.database, name.table)
     if listed is not None and listed.columns:
         keeps.check_columns(str(name), [column.name for column in listed.columns])
-    consumer = ConsumerSpec(
-        name,
-        client_id,
-        lambda store, mysql: Mirror(store, name.database, name.table, mysql, keeps, limits()),
-        (name.database, name.table),
-        together,
-        mirror=keeps,
-    )
+
+    def target(store: TableStore | str, mysql: "MySQLConfig") -> "Target":
+        from binlogsync.mirror.target import Mirror
+
+        return Mirror(store, name.database, name.table, mysql, keeps, limits())
+
+    consumer = ConsumerSpec(name, client_id, target, (name.database, name.table), together, mirror=keeps)
     return TableAsset.build(consumer, options or AssetOptions(), is_mirror=True, listed=listed, translator=translator)
 
 
@@ -186,9 +185,15 @@ def table_consumer(
         settings = Settings.read()
         name = TableName.parse(table or table_name(model), source or settings.source())  # type: ignore[arg-type]
         shown = options or AssetOptions()
-        Handler(model, handler, "unused")  # reports an invalid model or handler now, not in the first run
+        # Both report an invalid handler or model now, not in the first run.
+        read_signature(handler, model)
+        if model is not None:
+            Model(model)
 
-        def target(store: TableStore | str, mysql: MySQLConfig) -> Target:
+        def target(store: TableStore | str, mysql: "MySQLConfig") -> "Target":
+            from binlogsync.consume.handler import Handler
+            from binlogsync.targets.factory import open_store
+
             return Handler(model, handler, TableProgress(open_store(store)), retry)
 
         consumer = ConsumerSpec(name, client_id, target, shown.shows, start=check_start(start))

@@ -17,6 +17,7 @@ from binlogsync.nats.reader import StreamReader
 from binlogsync.replay.from_stream import StreamRangeReader
 from binlogsync.replay.ranges import ReplayPlan, ReplayRange, remove_overlaps
 from binlogsync.replay.sources import ChangeSources
+from binlogsync.replay.target_forms import TARGET_FORMS
 from binlogsync.replay.targets import ReplayTarget
 from binlogsync.replay.to_parquet import ParquetTarget
 from binlogsync.replay.to_stream import SubjectTarget
@@ -26,8 +27,6 @@ from binlogsync.stores import PositionStore
 from binlogsync.targets import TableStore
 
 log = logging.getLogger(__name__)
-
-TARGETS = "table, handler, parquet:FOLDER or subject:NAME"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,4 +102,4 @@ def make_target(text: str, replayed: SourceTable, locations: TargetLocations) ->
         return ParquetTarget(location)
     if kind == "subject" and location:
         return SubjectTarget(locations.stream, location)
-    raise ConfigError(f"{text!r} is not a replay target; write {TARGETS}")
+    raise ConfigError(f"{text!r} is not a replay target; write {TARGET_FORMS}")

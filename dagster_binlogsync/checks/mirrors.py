@@ -7,7 +7,7 @@ difference is an error; a mirror that does not reach the position in time is a w
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -15,13 +15,15 @@ from binlogsync.consume.gaps import open_gaps
 from binlogsync.consume.progress import TableProgress
 from binlogsync.errors import ConsumeError
 from binlogsync.escaping import markdown
-from binlogsync.mirror.repair import Repair, Repairer
-from binlogsync.mirror.verify import Verification, Verifier, VerifyOptions
 from dagster_binlogsync.checks.check_step import build_check_steps, mirrors_of
 from dagster_binlogsync.consume.checks import MAX_AGE_S, check_freshness, no_gap, oldest_unconsumed_s, report_check
 from dagster_binlogsync.keys import safe_part
 from dagster_binlogsync.resource_keys import ResourceKeys, SourceResources
 from dagster_binlogsync.table_asset import TableAsset
+
+if TYPE_CHECKING:
+    from binlogsync.mirror.repair import Repair
+    from binlogsync.mirror.verify import Verification
 
 TIMEOUT_S = 90.0
 _MAX_SHOWN = 20
@@ -80,6 +82,9 @@ def check_equality(
     context: dg.AssetCheckExecutionContext, resources: SourceResources, table: TableAsset
 ) -> dg.AssetCheckResult:
     """Compare the mirror with its table, and repair it if the run is configured to. Raises BinlogSyncError."""
+    from binlogsync.mirror.repair import Repairer
+    from binlogsync.mirror.verify import Verifier, VerifyOptions
+
     name, key = table.name, table.consumer.progress_key
     options = VerifyOptions(client_id=table.consumer.client_id, timeout_s=TIMEOUT_S)
     try:
@@ -107,7 +112,7 @@ def check_stored_progress(resources: SourceResources, table: TableAsset) -> dg.A
         return check_freshness(oldest_unconsumed_s(reader, key, progress.sequence))
 
 
-def build_result(verification: Verification, repair: Repair | None = None) -> dg.AssetCheckResult:
+def build_result(verification: "Verification", repair: "Repair | None" = None) -> dg.AssetCheckResult:
     """The check result of a verification, which is the last one of the repair if there was one."""
     shown: dict[str, dg.MetadataValue] = {
         "position": dg.MetadataValue.text(str(verification.at)),
@@ -134,7 +139,7 @@ def build_result(verification: Verification, repair: Repair | None = None) -> dg
     )
 
 
-def _describe_repair(repair: Repair) -> dict[str, dg.MetadataValue]:
+def _describe_repair(repair: "Repair") -> dict[str, dg.MetadataValue]:
     """What the repair changed, as metadata."""
     if repair.rebuilt:
         return {"repair": dg.MetadataValue.text(repair.rebuilt)}

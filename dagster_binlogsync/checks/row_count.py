@@ -6,18 +6,20 @@ Consumer runs do not execute it, because it scans the whole table in MySQL.
 import threading
 from collections.abc import Sequence
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from binlogsync.errors import SourceError
-from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch_row
-from binlogsync.mysql.table_errors import MISSING
 from binlogsync.sql_identifiers import quote_mysql
 from binlogsync.targets import TableStore
 from dagster_binlogsync.checks.check_step import build_check_steps, mirrors_of
 from dagster_binlogsync.keys import TableName
 from dagster_binlogsync.resource_keys import ResourceKeys
 from dagster_binlogsync.table_asset import TableAsset
+
+if TYPE_CHECKING:
+    from binlogsync.mysql.config import MySQLConfig
 
 ATTEMPTS = 10
 WAIT_S = 2.0
@@ -45,7 +47,7 @@ def build_row_count_checks(
     )
 
 
-def row_count(name: TableName, mysql: MySQLConfig, tables: TableStore) -> dg.AssetCheckResult:
+def row_count(name: TableName, mysql: "MySQLConfig", tables: TableStore) -> dg.AssetCheckResult:
     """Compare the row counts. Repeats while they differ, because changes may still be in flight."""
     pause = threading.Event()
     for attempt in range(ATTEMPTS):
@@ -82,8 +84,11 @@ def _is_kept(name: TableName, tables: TableStore) -> bool:
         return transaction.load_mirror(name.database, name.table).policies.kept_us is not None
 
 
-def _count_in_mysql(name: TableName, mysql: MySQLConfig) -> int | None:
+def _count_in_mysql(name: TableName, mysql: "MySQLConfig") -> int | None:
     """Rows of the table in MySQL. None if there is no such table."""
+    from binlogsync.mysql.config import connect, error_code, fetch_row
+    from binlogsync.mysql.table_errors import MISSING
+
     table = quote_mysql(name.database, name.table)
     try:
         with closing(connect(mysql)) as connection:

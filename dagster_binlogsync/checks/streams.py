@@ -1,12 +1,14 @@
 """The asset check `stream_intact`: the stream has the required settings, and only the tail publishes into it."""
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
-from binlogsync.nats.foreign_messages import describe_foreign
-from binlogsync.nats.stream_status import read_stream_status
-from binlogsync.sinks.jetstream import JetStreamOptions
 from dagster_binlogsync.keys import binlog_key
 from dagster_binlogsync.resource_keys import ResourceKeys
+
+if TYPE_CHECKING:
+    from binlogsync.sinks.jetstream import JetStreamOptions
 
 
 def build_stream_checks(source: str, keys: ResourceKeys) -> list[dg.AssetChecksDefinition]:
@@ -24,8 +26,11 @@ def build_stream_checks(source: str, keys: ResourceKeys) -> list[dg.AssetChecksD
     return [_intact]
 
 
-def stream_intact(options: JetStreamOptions, source: str) -> dg.AssetCheckResult:
+def stream_intact(options: "JetStreamOptions", source: str) -> dg.AssetCheckResult:
     """Fails with the incorrect setting, or with the sequences of messages from other publishers."""
+    from binlogsync.nats.foreign_messages import describe_foreign
+    from binlogsync.nats.stream_status import read_stream_status
+
     status = read_stream_status(options, options.stream_spec(source))
     return dg.AssetCheckResult(
         passed=not status.problem and not status.foreign,

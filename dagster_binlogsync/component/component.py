@@ -27,7 +27,6 @@ from pydantic import BaseModel
 from binlogsync.codec.subjects import check_source
 from binlogsync.collection import without_collection
 from binlogsync.errors import ConfigError
-from binlogsync.mysql.table_list import read_table_list
 from binlogsync.table_list import TableList, parse_table_list, save_table_list
 from dagster_binlogsync.checks.hourly import build_check_schedule
 from dagster_binlogsync.component.connections import (
@@ -41,7 +40,7 @@ from dagster_binlogsync.component.table_entries import Entries, TableEntry
 from dagster_binlogsync.component.tail_options import LoadOptions, TailSettings
 from dagster_binlogsync.component.template_check import check_templates
 from dagster_binlogsync.consume.config import ConsumeConfig, ContinuousConfig
-from dagster_binlogsync.consume.run import ConsumerEvent, run_consumers
+from dagster_binlogsync.consume.execution import ConsumerEvent, run_consumers
 from dagster_binlogsync.consume.spec import ConsumerSpec
 from dagster_binlogsync.definitions import assemble_definitions, build_source_sensors
 from dagster_binlogsync.discovery import collect_definitions
@@ -204,6 +203,8 @@ class BinlogSyncComponent(StateBackedComponent, dg.Resolvable):
 
     def write_state_to_path(self, state_path: Path) -> None:
         """Read the list of tables from the server, for `dg utils refresh-defs-state`. Raises SourceError."""
+        from binlogsync.mysql.table_list import read_table_list
+
         with self.mysql.build().process_config_and_initialize_cm() as mysql:
             tables = read_table_list(mysql.config(self.source), self.source)
         save_table_list(self._lists(), tables)

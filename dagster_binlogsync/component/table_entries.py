@@ -4,14 +4,13 @@ import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import timedelta
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
 
 import dagster as dg
 from dagster.components.resolved.context import ResolutionContext
 
 from binlogsync.change import Change
 from binlogsync.errors import ConfigError
-from binlogsync.snapshot.throttle import LoadLimits
 from binlogsync.table_list import TableList
 from binlogsync.targets.mirror_options import (
     DEFAULT_OPTIONS,
@@ -25,6 +24,9 @@ from dagster_binlogsync.mirror_patterns import MirrorOptionsOfPattern, MirrorPat
 from dagster_binlogsync.table_asset import AssetOptions, TableAsset
 from dagster_binlogsync.tables import CLIENT_ID, mirror_table, table_consumer
 from dagster_binlogsync.translator import BinlogsyncTranslator
+
+if TYPE_CHECKING:
+    from binlogsync.snapshot.throttle import LoadLimits
 
 
 def import_reference(context: ResolutionContext, reference: str) -> Any:
@@ -127,7 +129,7 @@ class TableEntry(dg.Resolvable):
         tables: TableList | None,
         exclude: Sequence[str],
         translator: BinlogsyncTranslator,
-        limits: Callable[[], LoadLimits],
+        limits: "Callable[[], LoadLimits]",
     ) -> MirrorPattern:
         """The mirrors of the tables of the list that match. Raises ConfigError."""
         kept = MirrorOptionsOfPattern(self._keeps(), self.client_id, self._options(), translator, limits)
@@ -138,7 +140,7 @@ class TableEntry(dg.Resolvable):
         name: TableName,
         tables: TableList | None,
         translator: BinlogsyncTranslator,
-        limits: Callable[[], LoadLimits],
+        limits: "Callable[[], LoadLimits]",
     ) -> TableAsset:
         """The mirror of one table, which need not be in the list. Raises ConfigError."""
         return mirror_table(

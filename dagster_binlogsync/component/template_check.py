@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
-from jinja2 import ChainableUndefined
-from jinja2.nativetypes import NativeEnvironment
 from pydantic import BaseModel
 
 from binlogsync.errors import ConfigError
@@ -67,6 +65,9 @@ def check_templates(model: BaseModel, scope: Mapping[str, Any]) -> None:
 
 def _check_text(text: str, scope: Mapping[str, Any]) -> None:
     """Raise NoValueError if an expression of the template has no value."""
+    from jinja2 import ChainableUndefined
+    from jinja2.nativetypes import NativeEnvironment
+
     found: list[Any] = []
 
     def _collect(value: Any) -> Any:

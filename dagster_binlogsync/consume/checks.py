@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -10,10 +10,12 @@ from binlogsync.consume.gaps import ConsumerGap
 from binlogsync.consume.progress import TableProgress
 from binlogsync.errors import BinlogSyncError
 from binlogsync.escaping import markdown
-from binlogsync.nats.reader import StreamReader
 from binlogsync.targets import Holder
 from binlogsync.targets.progress import ProgressKey
 from dagster_binlogsync.consume.spec import ConsumerSpec
+
+if TYPE_CHECKING:
+    from binlogsync.nats.reader import StreamReader
 
 CHECKS = (
     ("handled", "No change is blocked by a failing handler or a model that does not match the table."),
@@ -85,7 +87,7 @@ def no_gap(key: dg.AssetKey, opened: Sequence[ConsumerGap]) -> dg.AssetCheckResu
     )
 
 
-def oldest_unconsumed_s(reader: StreamReader, key: ProgressKey, sequence: int) -> float | None:
+def oldest_unconsumed_s(reader: "StreamReader", key: ProgressKey, sequence: int) -> float | None:
     """Seconds since the commit of the first change after the stream sequence. None if there is no such change."""
     waiting = reader.changes_from(key.database, key.table, sequence + 1)
     if not waiting:
@@ -108,7 +110,7 @@ def check_freshness(waited_s: float | None) -> dg.AssetCheckResult:
     )
 
 
-def find_freshness(resources: Any, consumer: ConsumerSpec, reader: StreamReader, waiting: int) -> dg.AssetCheckResult:
+def find_freshness(resources: Any, consumer: ConsumerSpec, reader: "StreamReader", waiting: int) -> dg.AssetCheckResult:
     """The check `fresh` of a mirror, which belongs to another step, in a run with `waiting` messages left."""
     waited_s = None
     if waiting:

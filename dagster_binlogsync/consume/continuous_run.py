@@ -1,6 +1,6 @@
 """The continuous run: one long op per source that keeps all its consumers live.
 
-Like a tail it works in shifts (dagster_binlogsync/tail/job.py): after `shift_s`, or when its sensor requests it because
+Like a tail it works in shifts (dagster_binlogsync/tail/run.py): after `shift_s`, or when its sensor requests it because
 the definitions were reloaded, the run finishes the current changes and ends with SUCCESS, and the sensor starts the
 next one. Terminate ends it as CANCELED after a clean end, and the sensor starts no new run. A table whose handler fails
 is retried inside of the run, and shown by its check `handled`; the run does not fail.
@@ -31,7 +31,7 @@ from dagster_binlogsync.failures import build_failure, error_metadata
 from dagster_binlogsync.keys import consumers_lease
 from dagster_binlogsync.resource_keys import SourceResources
 from dagster_binlogsync.run_status import TERMINATED, find_run_end
-from dagster_binlogsync.stop_flag import StopFlag, stop_on_signals
+from dagster_binlogsync.stop_flag import StopFlag
 from dagster_binlogsync.tail.dev_process import DevProcesses
 from dagster_binlogsync.tail.reporter import DEV_ENDED
 
@@ -49,14 +49,15 @@ def run_continuously(
     config: ContinuousConfig,
     consumers: Sequence[ConsumerSpec],
     resources: SourceResources,
+    stop: StopFlag,
 ) -> None:
-    """Keep the consumers live until the end of the shift, or until a stop is requested.
+    """Keep the consumers live until the end of the shift, or until `stop` is set.
 
     Raises dg.Failure if another run has taken over, or the stream cannot be read at all;
     DagsterExecutionInterruptedError if a user terminated the run.
     """
     source = consumers[0].name.source
-    with stop_on_signals() as stop, resources.positions.store() as store:
+    with resources.positions.store() as store:
         try:
             run = _ContinuousRun.start(context, config, consumers, resources)
             run.consume(stop, source, store)

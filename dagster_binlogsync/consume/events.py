@@ -5,10 +5,10 @@ from typing import Any
 
 import dagster as dg
 
+from dagster_binlogsync.consume.execution import ConsumerEvent
 from dagster_binlogsync.consume.metadata import TablePreview, column_metadata, table_metadata
 from dagster_binlogsync.consume.spec import ConsumerSpec
 
-ConsumerEvent = dg.MaterializeResult[Any] | dg.AssetCheckResult
 Describe = Callable[[ConsumerSpec], Mapping[str, Any]]
 
 

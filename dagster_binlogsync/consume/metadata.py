@@ -4,15 +4,15 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from binlogsync.consume.engine import ConsumeResult
 from binlogsync.consume.progress import ConsumerProgress, ProgressKey, TableProgress
-from binlogsync.consume.skips import Skip, skips_of
 from binlogsync.errors import BinlogSyncError, ConsumeError, HandlerError, ModelError, SinkError, WireError
 from binlogsync.escaping import printable
 from binlogsync.targets.mirror_state import MirrorState
+from binlogsync.targets.records import Skip
 from dagster_binlogsync.column_metadata import mirrored_columns
 from dagster_binlogsync.consume.preview import count_rows, first_rows
 from dagster_binlogsync.consume.spec import ConsumerSpec
@@ -20,6 +20,9 @@ from dagster_binlogsync.failures import Advice, build_failure, error_metadata
 from dagster_binlogsync.keys import TableName
 from dagster_binlogsync.operation_counts import count_metadata
 from dagster_binlogsync.resources.warehouse import Warehouse
+
+if TYPE_CHECKING:
+    from binlogsync.consume.engine import ConsumeResult
 
 ADVICE: Advice = (
     (
@@ -61,7 +64,7 @@ class ConsumerTotals:
         """Number of changes applied."""
         return self.counts.total()
 
-    def add(self, done: ConsumeResult) -> None:
+    def add(self, done: "ConsumeResult") -> None:
         """Add the result of one round."""
         self.counts.update(done.counts)
         self.seconds += done.seconds
@@ -101,6 +104,8 @@ def build_metadata(
 
 def _latest_skip_metadata(warehouse: Warehouse, key: ProgressKey) -> dict[str, dg.MetadataValue]:
     """Number of skipped changes, and the last of them, if there are any."""
+    from binlogsync.consume.skips import skips_of
+
     try:
         skips = skips_of(TableProgress(warehouse.report_file()), key)
     except ConsumeError as error:

@@ -34,6 +34,7 @@ from dagster_binlogsync.consume.checks import (
     report_check,
 )
 from dagster_binlogsync.consume.config import ConsumeConfig, TableRunConfig
+from dagster_binlogsync.consume.execution import ConsumerEvent
 from dagster_binlogsync.consume.load_reporter import LoadReporter
 from dagster_binlogsync.consume.metadata import (
     ConsumerTotals,
@@ -54,19 +55,15 @@ from dagster_binlogsync.tags import FAILED_TAG
 
 FIRST_REPORT_S = 5.0
 POLL_S = 0.25
-ConsumerEvent = dg.MaterializeResult[Any] | dg.AssetCheckResult
 
 
-def run_consumers(
+def consume_tables(
     context: dg.AssetExecutionContext,
     config: ConsumeConfig,
     consumers: Sequence[ConsumerSpec],
     resources: SourceResources,
 ) -> Iterator[ConsumerEvent]:
-    """Process the backlog of the tables, then wait for new changes. Yields the materializations and check results.
-
-    Raises dg.Failure if a table is blocked at the end, DagsterExecutionInterruptedError if a user terminated the run.
-    """
+    """What `run_consumers` does (execution.py)."""
     free = exclude_active_tables(context, consumers)
     if not free:
         return

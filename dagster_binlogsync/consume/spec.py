@@ -2,18 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from binlogsync.codec.subjects import durable_name
 from binlogsync.consume.progress import ProgressKey
 from binlogsync.consume.start_position import Start
-from binlogsync.consume.targets import Target
-from binlogsync.mysql.config import MySQLConfig
 from binlogsync.table_list import ListedTable
 from binlogsync.targets import TableStore
 from binlogsync.targets.mirror_options import MirrorOptions
 from dagster_binlogsync.keys import TableName
+
+if TYPE_CHECKING:
+    from binlogsync.consume.targets import Target
+    from binlogsync.mysql.config import MySQLConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class ConsumerSpec:
 
     name: TableName
     client_id: str
-    target: Callable[[TableStore | str, MySQLConfig], Target]
+    target: "Callable[[TableStore | str, MySQLConfig], Target]"
     shows: tuple[str, str] | None
     together: str | None = None
     start: Start = "all"

@@ -1,11 +1,14 @@
 """Finds consumers that a run is needed for although the stream has no messages for them."""
 
 from collections.abc import Iterable, Mapping, Set
+from typing import TYPE_CHECKING
 
 from binlogsync.errors import ConsumeError
-from binlogsync.nats.reader import StreamReader
 from binlogsync.targets import TableStore
 from binlogsync.targets.progress import ConsumerProgress, ProgressKey
+
+if TYPE_CHECKING:
+    from binlogsync.nats.reader import StreamReader
 
 
 class StoredProgress:
@@ -41,7 +44,7 @@ class StoredProgress:
             if self._is_known and key not in self._progress and (key.database, key.table) not in self._names
         )
 
-    def find_outdated(self, consumers: Iterable[ProgressKey], reader: StreamReader) -> frozenset[ProgressKey]:
+    def find_outdated(self, consumers: Iterable[ProgressKey], reader: "StreamReader") -> frozenset[ProgressKey]:
         """Those of the consumers whose progress the stream may soon not prove any longer, or does not prove now.
 
         That is so when half of the stream's messages came after the progress, or the stream was recreated. A run then

@@ -10,7 +10,6 @@ from pydantic import Field
 from binlogsync.bookmarks import Bookmark, get_bookmark
 from binlogsync.errors import BinlogSyncError, ConfigError
 from binlogsync.escaping import printable
-from binlogsync.manual_bookmarks import add_bookmark
 from binlogsync.stores import PositionStore
 from dagster_binlogsync.keys import TableName, binlog_key, safe_part
 from dagster_binlogsync.one_op_job import build_job
@@ -41,6 +40,8 @@ def build_bookmark_job(source: ReplaySource) -> dg.JobDefinition:
 
     @dg.op(name=f"bookmark_{name}_now", required_resource_keys=source.keys.require(RESOURCES))
     def _bookmark(context: dg.OpExecutionContext, config: BookmarkConfig) -> None:
+        from binlogsync.manual_bookmarks import add_bookmark
+
         resources = source.keys.find(context)
         try:
             with resources.positions.store() as store:

@@ -15,10 +15,8 @@ from pydantic import Field
 
 from binlogsync.consume.gaps import acknowledge_gaps, open_gaps
 from binlogsync.consume.progress import TableProgress
-from binlogsync.consume.skips import skip_change
 from binlogsync.errors import BinlogSyncError, ConfigError
 from binlogsync.mirror.contract import accept_columns
-from binlogsync.sinks.audit_records import record_skip
 from dagster_binlogsync.consume.checks import no_gap, report_check
 from dagster_binlogsync.consume.metadata import skip_metadata
 from dagster_binlogsync.failures import build_failure
@@ -70,6 +68,9 @@ def build_skip_job(source: str, tables: Sequence[TableAsset], keys: ResourceKeys
     """
 
     def skip(context: dg.OpExecutionContext, config: SkipConfig, table: TableAsset) -> None:
+        from binlogsync.consume.skips import skip_change
+        from binlogsync.sinks.audit_records import record_skip
+
         resources = keys.find(context)
         stream: JetStream = resources.jetstream
         warehouse: Warehouse = resources.warehouse

@@ -8,7 +8,6 @@ from pydantic import Field
 
 from binlogsync.consume.progress import ProgressKey
 from binlogsync.errors import BinlogSyncError, ConfigError
-from binlogsync.removal import remove_source, remove_table
 from dagster_binlogsync.failures import build_failure
 from dagster_binlogsync.keys import TableName, consume_job_name, safe_part
 from dagster_binlogsync.one_op_job import build_job
@@ -50,6 +49,8 @@ def build_remove_job(source: ReplaySource) -> dg.JobDefinition:
 
 
 def _delete(context: dg.OpExecutionContext, config: RemoveConfig, source: ReplaySource) -> list[str]:
+    from binlogsync.removal import remove_source, remove_table
+
     resources = source.keys.find(context)
     if bool(config.table) == bool(config.whole_source):
         raise ConfigError("set either table or whole_source")

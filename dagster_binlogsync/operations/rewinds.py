@@ -7,7 +7,6 @@ from pydantic import Field
 
 from binlogsync.consume.progress import TableProgress
 from binlogsync.errors import BinlogSyncError, ConfigError
-from binlogsync.replay.rewind import RewindRequest, rewind
 from dagster_binlogsync.consume.preview import count_rows
 from dagster_binlogsync.keys import safe_part
 from dagster_binlogsync.one_op_job import build_job
@@ -38,6 +37,8 @@ def build_rewind_job(source: ReplaySource) -> dg.JobDefinition:
 
     @dg.op(name=f"rewind_{name}_consumer", required_resource_keys=source.keys.require((*RESOURCES, "audit")))
     def _rewind(context: dg.OpExecutionContext, config: RewindConfig) -> None:
+        from binlogsync.replay.rewind import RewindRequest, rewind
+
         table, asset = source.find(config.table)
         resources = source.keys.find(context)
         try:

@@ -14,7 +14,6 @@ from pydantic import Field
 
 from binlogsync.codec.subjects import snapshot_prefix
 from binlogsync.errors import BinlogSyncError, ConfigError
-from binlogsync.nats.snapshot_readers import list_readers
 from binlogsync.snapshot import control
 from binlogsync.snapshot.consumer_tables import check_consumer
 from binlogsync.snapshot.requests import SnapshotRequests, StoredSnapshot, new_request
@@ -95,6 +94,8 @@ def _request(
     config: SnapshotConfig,
     stream: JetStream,
 ) -> None:
+    from binlogsync.nats.snapshot_readers import list_readers
+
     subject = None
     if config.consumer:
         check_consumer(config.consumer, list_readers(stream.options(), source))

@@ -11,13 +11,11 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from binlogsync.replay.factory import TARGETS
-from binlogsync.replay.partitions import partition_ranges
+from binlogsync.replay.target_forms import TARGET_FORMS
 from dagster_binlogsync.keys import safe_part
 from dagster_binlogsync.one_op_job import build_job
 from dagster_binlogsync.partitions import bookmark_partitions
 from dagster_binlogsync.replay.reporter import replay_metadata
-from dagster_binlogsync.replay.run import ReplayRequest, run_replay
 from dagster_binlogsync.replay.source import RESOURCES, ReplaySource
 from dagster_binlogsync.table_asset import TableAsset
 
@@ -32,8 +30,9 @@ class ReplayConfig(dg.Config):
     )
     to: str = Field(
         default="",
-        description=f"{TARGETS}. Default for a mirror: table (replay_<database>.<table> in the warehouse, recreated; "
-        "the mirror itself does not change). Default for other consumers: handler (called again for each change).",
+        description=f"{TARGET_FORMS}. Default for a mirror: table (replay_<database>.<table> in the warehouse, "
+        "recreated; the mirror itself does not change). Default for other consumers: handler (called again for each "
+        "change).",
     )
     origin: str = Field(default="auto", description="Where to read the changes: auto, stream or binlog.")
     report_s: float = Field(default=10.0, gt=0, description="Seconds between two observations of the progress.")
@@ -61,6 +60,9 @@ def build_replay_asset(source: ReplaySource, table: TableAsset) -> dg.AssetsDefi
         required_resource_keys=source.keys.require(RESOURCES),
     )
     def _replay(context: dg.AssetExecutionContext, config: ReplayConfig) -> Iterator[dg.MaterializeResult[Any]]:
+        from binlogsync.replay.partitions import partition_ranges
+        from dagster_binlogsync.replay.run import ReplayRequest, run_replay
+
         keys = sorted(context.partition_keys)
         description = f"bookmarks {', '.join(keys)} until {config.until}"
         replay = ReplayRequest(name, table, description, config.to, config.origin, config.report_s)
@@ -94,6 +96,8 @@ def build_replay_job(source: ReplaySource) -> dg.JobDefinition:
         },
     )
     def _replay(context: dg.OpExecutionContext) -> dg.Output[None]:
+        from dagster_binlogsync.replay.run import ReplayRequest, run_replay
+
         config = context.op_config
         name, table = source.find(config["table"])
         description = f"{config['from']} .. {config['until']}"

@@ -1,18 +1,20 @@
 """Reports a replay to Dagster: progress, results and failures."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from binlogsync.errors import BinlogSyncError, HandlerError, PositionError, SinkError, SourceError
-from binlogsync.replay.run import RangeResult, ReplayProgress, ReplayResult
 from binlogsync.waiting import Interval
 from dagster_binlogsync.failures import Advice, build_failure, error_metadata
 from dagster_binlogsync.keys import TableName
 from dagster_binlogsync.operation_counts import count_metadata
 from dagster_binlogsync.run_status import find_run_end
 from dagster_binlogsync.stop_flag import StopFlag
+
+if TYPE_CHECKING:
+    from binlogsync.replay.run import RangeResult, ReplayProgress, ReplayResult
 
 ADVICE: Advice = (
     (
@@ -35,7 +37,7 @@ class ReplayReporter:
         self._context, self._key, self._stop = context, key, stop
         self._interval = Interval(report_s, is_due_at_once=False)
 
-    def __call__(self, progress: ReplayProgress) -> None:
+    def __call__(self, progress: "ReplayProgress") -> None:
         """Report the progress if `report_s` is over."""
         if not self._interval.is_due():
             return
@@ -54,7 +56,7 @@ class ReplayReporter:
             self._stop.request(reason)
 
 
-def replay_metadata(done: ReplayResult, span: RangeResult | None = None) -> Mapping[str, dg.MetadataValue]:
+def replay_metadata(done: "ReplayResult", span: "RangeResult | None" = None) -> Mapping[str, dg.MetadataValue]:
     """Metadata of one range, or, without `span`, of the whole replay with its totals."""
     spans = done.ranges if span is None else (span,)
     counts = done.counts if span is None else span.counts

@@ -3,14 +3,16 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from binlogsync.filters import TableFilter
-from binlogsync.replay.factory import SourceTable, open_sources
-from binlogsync.replay.sources import ChangeSources
 from dagster_binlogsync.keys import TableName
 from dagster_binlogsync.resource_keys import ResourceKeys, SourceResources
 from dagster_binlogsync.table_asset import TableAsset
 from dagster_binlogsync.tail.job import TailConfig
+
+if TYPE_CHECKING:
+    from binlogsync.replay.sources import ChangeSources
 
 RESOURCES = ("mysql", "positions", "jetstream", "warehouse")
 
@@ -37,8 +39,10 @@ class ReplaySource:
         return name, next((table for table in self.tables if str(table.name) == str(name)), None)
 
     @contextmanager
-    def sources(self, resources: SourceResources, name: TableName) -> Iterator[ChangeSources]:
+    def sources(self, resources: SourceResources, name: TableName) -> "Iterator[ChangeSources]":
         """Open everything that may contain past changes of the table: stream, binlogs and bookmarks."""
+        from binlogsync.replay.factory import SourceTable, open_sources
+
         table = SourceTable(self.name, name.database, name.table)
         captured = TableFilter(tuple(self.options.include), tuple(self.options.exclude))
         config = resources.mysql.config(self.name)

@@ -3,12 +3,15 @@
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from binlogsync.settings.model import AuditSection
-from binlogsync.sinks.audit import AuditSink
 from dagster_binlogsync.setting_field import setting_field
+
+if TYPE_CHECKING:
+    from binlogsync.sinks.audit import AuditSink
 
 
 class AuditLog(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -21,8 +24,10 @@ class AuditLog(dg.ConfigurableResource):  # type: ignore[type-arg]
         return None if self.path in ("", "off") else Path(self.path)
 
     @contextmanager
-    def sinks(self) -> Iterator[Sequence[AuditSink]]:
+    def sinks(self) -> "Iterator[Sequence[AuditSink]]":
         """The sink, for the tail to open, or none if the audit log is off. It is closed at the end of the block."""
+        from binlogsync.sinks.audit import AuditSink
+
         path = self.file()
         if path is None:
             yield ()

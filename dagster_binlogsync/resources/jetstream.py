@@ -2,20 +2,20 @@
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import dagster as dg
 from pydantic import Field
 
-from binlogsync.nats.client import NatsOptions
-from binlogsync.nats.reader import StreamReader
-from binlogsync.nats.stream import Compression
 from binlogsync.settings.model import NatsSection, StreamSection
-from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
-from binlogsync.sinks.jetstream.packing import Format
 from binlogsync.snapshot.requests import SnapshotRequests
-from binlogsync.snapshot.requests_nats import NatsSnapshotRequests
 from dagster_binlogsync.setting_field import setting_field
+
+if TYPE_CHECKING:
+    from binlogsync.nats.reader import StreamReader
+    from binlogsync.nats.stream import Compression
+    from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
+    from binlogsync.sinks.jetstream.packing import Format
 
 
 class JetStream(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -39,30 +39,37 @@ class JetStream(dg.ConfigurableResource):  # type: ignore[type-arg]
     reconnect_timeout_s: float = Field(default=60.0, ge=0, description="Seconds to retry a lost connection.")
 
     @contextmanager
-    def sink(self) -> Iterator[JetStreamSink]:
+    def sink(self) -> "Iterator[JetStreamSink]":
         """The sink, for the tail to open. It is closed at the end of the block."""
+        from binlogsync.sinks.jetstream import JetStreamSink
+
         with closing(JetStreamSink(self.options())) as sink:
             yield sink
 
-    def options(self) -> JetStreamOptions:
+    def options(self) -> "JetStreamOptions":
         """The options as the library takes them."""
+        from binlogsync.sinks.jetstream import JetStreamOptions
+
         return JetStreamOptions(
             **self._connection(),
             reconnect_timeout_s=self.reconnect_timeout_s,
             replicas=self.replicas,
             max_age_s=self.max_age_days * 86400.0,
             max_bytes=self.max_bytes or None,
-            compression=cast(Compression, self.compression),
-            format=cast(Format, self.format),
+            compression=cast("Compression", self.compression),
+            format=cast("Format", self.format),
             changes_per_message=self.changes_per_message,
         )
 
     @contextmanager
-    def reader(self, source: str, *, patience_s: float | None = None) -> Iterator[StreamReader]:
+    def reader(self, source: str, *, patience_s: float | None = None) -> "Iterator[StreamReader]":
         """An open reader. Raises SinkError if NATS is not reachable, WireError if the source has no stream yet.
 
         `patience_s` is how long to retry a lost connection, by default `reconnect_timeout_s`.
         """
+        from binlogsync.nats.client import NatsOptions
+        from binlogsync.nats.reader import StreamReader
+
         patience_s = self.reconnect_timeout_s if patience_s is None else patience_s
         options = NatsOptions(**self._connection(), reconnect_timeout_s=patience_s)
         with StreamReader(options, source) as reader:
@@ -71,6 +78,9 @@ class JetStream(dg.ConfigurableResource):  # type: ignore[type-arg]
     @contextmanager
     def snapshots(self, source: str) -> Iterator[SnapshotRequests]:
         """The snapshot requests of a source. They connect at the first use and are closed at the end of the block."""
+        from binlogsync.nats.client import NatsOptions
+        from binlogsync.snapshot.requests_nats import NatsSnapshotRequests
+
         options = NatsOptions(**self._connection(), reconnect_timeout_s=self.reconnect_timeout_s)
         with closing(NatsSnapshotRequests(options, source)) as requests:
             yield requests

@@ -8,10 +8,8 @@ from typing import Literal
 import dagster as dg
 from pydantic import Field
 
-from binlogsync.nats.client import NatsOptions
 from binlogsync.settings.model import NatsSection, PositionsSection, RedisSection
-from binlogsync.stores import PositionStore, nats, redis, sqlite
-from binlogsync.stores.imported import open_imported
+from binlogsync.stores import PositionStore
 from dagster_binlogsync.setting_field import setting_field
 
 
@@ -81,9 +79,18 @@ class Positions(dg.ConfigurableResource):  # type: ignore[type-arg]
     def _make(self) -> PositionStore:
         backend = self.backend
         if isinstance(backend, SQLitePositionsConfig):
-            return sqlite.SQLitePositionStore(Path(backend.path))
+            from binlogsync.stores.sqlite import SQLitePositionStore
+
+            return SQLitePositionStore(Path(backend.path))
         if isinstance(backend, NatsPositionsConfig):
-            return nats.NatsPositionStore(NatsOptions(**backend.model_dump(exclude={"kind"})))
+            from binlogsync.nats.client import NatsOptions
+            from binlogsync.stores.nats import NatsPositionStore
+
+            return NatsPositionStore(NatsOptions(**backend.model_dump(exclude={"kind"})))
         if isinstance(backend, ImportedPositionsConfig):
+            from binlogsync.stores.imported import open_imported
+
             return open_imported(backend.reference)
-        return redis.RedisPositionStore(redis.RedisOptions(**backend.model_dump(exclude={"kind"})))
+        from binlogsync.stores.redis import RedisOptions, RedisPositionStore
+
+        return RedisPositionStore(RedisOptions(**backend.model_dump(exclude={"kind"})))

@@ -1,11 +1,15 @@
 """The DuckDB file for mirrors and for the output of handlers."""
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
 from pydantic import Field
 
 from binlogsync.errors import ConsumeError, TargetBusyError
 from binlogsync.targets import Holder
-from binlogsync.targets.duckdb.store import DuckStore
+
+if TYPE_CHECKING:
+    from binlogsync.targets.duckdb.store import DuckStore
 
 REPORT_WAIT_S = 2.0
 
@@ -27,12 +31,14 @@ class Warehouse(dg.ConfigurableResource):  # type: ignore[type-arg]
     )
     lock_timeout_s: float = Field(default=60.0, gt=0, description="Seconds to wait for a lock held by another process.")
 
-    def file(self, timeout_s: float | None = None) -> DuckStore:
+    def file(self, timeout_s: float | None = None) -> "DuckStore":
         """The file. `transaction()` opens it for one transaction; `timeout_s` is `lock_timeout_s` by default."""
+        from binlogsync.targets.duckdb.store import DuckStore
+
         limit_s = self.lock_timeout_s if timeout_s is None else timeout_s
         return DuckStore(self.path, limit_s, ConsumeError, self.storage_version)
 
-    def report_file(self) -> DuckStore:
+    def report_file(self) -> "DuckStore":
         """The file, for reads that can be left out: they wait only a moment while another process has it open."""
         file = self.file()
         file.holder_wait_s = REPORT_WAIT_S

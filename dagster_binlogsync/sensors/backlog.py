@@ -11,12 +11,12 @@ for it. If NATS is not reachable, the tick fails.
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from binlogsync.errors import WireError
 from binlogsync.escaping import printable
-from binlogsync.nats.reader import StreamReader
 from binlogsync.targets.progress import ProgressKey
 from binlogsync.waiting import backoff_s
 from dagster_binlogsync.consume.run_coordination import request_end
@@ -29,6 +29,9 @@ from dagster_binlogsync.run_assets import find_run_assets
 from dagster_binlogsync.run_status import ENDED, UNFINISHED
 from dagster_binlogsync.table_asset import TableAsset
 from dagster_binlogsync.tags import CODE_TAG, CONSUMER_TAG, CONTINUOUS_TAG, END_TAG, FAILED_TAG
+
+if TYPE_CHECKING:
+    from binlogsync.nats.reader import StreamReader
 
 RECENT_RUNS = 40
 NATS_TIMEOUT_S = FILE_TIMEOUT_S = 5.0
@@ -149,7 +152,7 @@ def stop_outdated_runs(
     return requested
 
 
-def count_pending(reader: StreamReader, tables: Iterable[WatchedTable]) -> Mapping[WatchedTable, int]:
+def count_pending(reader: "StreamReader", tables: Iterable[WatchedTable]) -> Mapping[WatchedTable, int]:
     """Number of unconsumed messages of each table. If it was never consumed: all its messages in the stream."""
     stored, pending = reader.tables(), reader.pending_counts()
     return {table: pending.get(table.durable, stored.get((table.database, table.table), 0)) for table in tables}

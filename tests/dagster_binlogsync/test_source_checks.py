@@ -11,7 +11,7 @@ from binlogsync.mysql import inspect_server, resolve_start
 from binlogsync.position import BinlogPosition
 from binlogsync.server_facts import ServerFacts
 from binlogsync.stores.memory import MemoryPositionStore
-from dagster_binlogsync.checks.sources import positions_kept, server_unchanged
+from dagster_binlogsync.checks.source_state import positions_kept, server_unchanged
 from tests.databases import FreshDatabase
 from tests.e2e.tailing import config_of
 

@@ -28,8 +28,9 @@ from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 from binlogsync.tail.run import TailProgress
 from dagster_binlogsync.keys import TableName
 from dagster_binlogsync.stop_flag import StopFlag, stop_on_signals
-from dagster_binlogsync.tail.job import build_tail_failure, build_tail_job, run_shift
+from dagster_binlogsync.tail.job import build_tail_job
 from dagster_binlogsync.tail.reporter import TailReporter, binlog_metadata
+from dagster_binlogsync.tail.run import build_tail_failure, run_shift
 
 CHECKPOINT = Checkpoint(
     BinlogPosition("binlog.000042", 1187),
@@ -291,7 +292,7 @@ import sys, threading
 import dagster as dg
 from dagster_binlogsync.tail.reporter import TailReporter
 from dagster_binlogsync.stop_flag import stop_on_signals
-from dagster_binlogsync.tail.job import run_shift
+from dagster_binlogsync.tail.run import run_shift
 from tests.dagster_binlogsync.test_tail_job import BUSY
 
 class WaitingTail:
