@@ -1,4 +1,4 @@
-"""`python -m bench.startup`: measures how long an import, the command line's help and a tail's imports take, as ratios
+"""`python -m bench.startup`: measures how long imports, the command line's help and a tail's imports take, as ratios
 to an interpreter that does nothing; the memory of a tail after its imports; and the time from the start of the process
 of a tail to its first stored change, with its CPU time and its memory when idle.
 
@@ -39,6 +39,8 @@ _PROGRAMS = {
     "import binlogsync": ["-c", "import binlogsync"],
     "binlogsync --help": ["-m", "binlogsync.cli", "--help"],
     "imports of binlogsync tail": ["-c", _TAIL],
+    "import dagster": ["-c", "import dagster"],
+    "import dagster_binlogsync": ["-c", "import dagster_binlogsync"],
 }
 
 

@@ -7,7 +7,8 @@
 
 `build_definitions` makes everything from settings and consumers (`mirror`, `mirrors`, `table_consumer`). A project that
 writes its own assets uses `build_tail`, `@binlogsync_assets` and `BinlogsyncResource`. Nothing here reads an
-environment variable or connects when it is imported.
+environment variable or connects when it is imported. Neither this import nor definitions load kernels or client
+libraries: what only a run needs is imported in the function that runs.
 """
 
 try:

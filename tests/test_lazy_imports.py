@@ -50,7 +50,7 @@ def loaded_by(program: str, folder: Path) -> set[str]:
     "program",
     [
         "import binlogsync\ndir(binlogsync)",
-        "from binlogsync import BinlogSyncError, HandlerError",
+        "from binlogsync import BinlogSyncError, Change, HandlerError, Retry",
         HELP.format(arguments=["--help"]),
         HELP.format(arguments=["--version"]),
         HELP.format(arguments=["tail", "--help"]),
