@@ -98,7 +98,7 @@ def test_missing_folders(tmp_path: Path) -> None:
 
 def test_parquet_files(tmp_path: Path) -> None:
     target = ParquetTarget(tmp_path / "a" / "b")
-    target.begin(ReplayPlan("main", "shop", "orders", "all", (), "1"))
+    target.begin(ReplayPlan("main", "shop", "orders", "all", (), "1"), threading.Event())
     target.write([StreamBatch(sample_batch(10), pa.array(range(10), pa.uint64()), None)], threading.Event())
     target.finish()
     target.close()

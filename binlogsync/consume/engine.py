@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Literal
 from binlogsync.codec.subjects import durable_name
 from binlogsync.consume.boundaries import changes_up_to, count_changes, earlier, last_transaction
 from binlogsync.consume.delivery import TableDelivery
-from binlogsync.consume.patience import BUSY_PAUSE_S, TargetPatience, end_waits
+from binlogsync.consume.patience import TargetPatience, end_waits
 from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey, Tracker
 from binlogsync.consume.start_position import Bookmarks, Start, check_start, first_sequence
 from binlogsync.consume.targets import TableChanges
@@ -172,9 +172,7 @@ def _drain(
             is_over = stop.is_set() or time.monotonic() > ends_at
             if is_over and before:
                 return before
-            if stop.is_set() or not patience.allows(error):
-                raise
-            stop.wait(BUSY_PAUSE_S)
+            patience.wait(error, stop)
 
 
 def _join(before: Mapping[Table, ConsumeResult], after: Mapping[Table, ConsumeResult]) -> Mapping[Table, ConsumeResult]:

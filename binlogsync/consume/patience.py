@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from binlogsync.errors import TargetBusyError
 from binlogsync.waiting import Interval
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from binlogsync.consume.targets import Target
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 BUSY_PAUSE_S = 1.0
 """Seconds between attempts, each of which waits for the target itself."""
@@ -46,6 +48,22 @@ class TargetPatience:
             log.log(logging.WARNING if is_due else logging.DEBUG, "%s. Waiting for it; no change is lost", error)
         return now - self._since < _LONGEST_S
 
+    def wait(self, error: TargetBusyError, stop: threading.Event) -> None:
+        """Wait before another attempt; raises the error if none follows, or `stop` is set."""
+        if stop.is_set() or not self.allows(error):
+            raise error
+        stop.wait(BUSY_PAUSE_S)
+
     def end(self) -> None:
         """The target was written: the next wait is a new one."""
         self._since = None
+
+
+def wait_while_busy(action: Callable[[], T], stop: threading.Event) -> T:
+    """Call the function, again while another process has its target open. Raises TargetBusyError at the end of that."""
+    patience = TargetPatience()
+    while True:
+        try:
+            return action()
+        except TargetBusyError as error:
+            patience.wait(error, stop)

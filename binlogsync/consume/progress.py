@@ -128,6 +128,7 @@ class Tracker:
         self.key = key
         self.progress = progress
         self.counts: Counter[str] = Counter()
+        self.applied = 0  # number of changes that were confirmed, with schema changes
         self.stream: str | None = None  # the stream that is read, once it is proven where to start in it
         self.first: ConsumerProgress | None = None
         self.lag_s: float | None = None
@@ -152,6 +153,7 @@ class Tracker:
         """Adopt the progress that `move` returned, after its transaction was committed."""
         self.progress = moved
         for batch in batches:
+            self.applied += len(batch)
             if batch.ddl is not None:
                 continue
             if self.first is None:

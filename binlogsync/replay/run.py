@@ -16,6 +16,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 from binlogsync.consume.boundaries import drop_first, is_full, take_first
+from binlogsync.errors import TargetBusyError
 from binlogsync.nats.reader import StreamBatch
 from binlogsync.replay.origin import Origin, choose_reader
 from binlogsync.replay.range_reader import RangeReader
@@ -148,13 +149,12 @@ def replay_ranges(
     `on_progress` is called about twice per second. Raises BinlogSyncError; changes written before an error are stored,
     and the same call resumes after them.
     """
-    state = task.target.begin(task.plan)
-    run = _ReplayRun(task, state.plan, AppliedFilter(state), stop, on_progress)
-    for index, range_ in enumerate(state.plan.ranges):
-        run.read(index, range_)
-    if not stop.is_set():
-        run.filter.check()
-        task.target.finish()
+    run = _ReplayRun(task, task.plan, stop, on_progress)
+    try:
+        run.execute()
+    except TargetBusyError:
+        if not stop.is_set():
+            raise
     return run.result()
 
 
@@ -164,7 +164,6 @@ class _ReplayRun:
 
     task: ReplayTask
     plan: ReplayPlan
-    filter: AppliedFilter
     stop: threading.Event
     on_progress: Callable[[ReplayProgress], None] | None
     done: list[RangeResult] = field(default_factory=list)
@@ -172,7 +171,17 @@ class _ReplayRun:
     begun_s: float = field(default_factory=time.monotonic)
     reported_s: float = 0.0
 
-    def read(self, index: int, range_: ReplayRange) -> None:
+    def execute(self) -> None:
+        """Read all ranges, and write what is not stored yet."""
+        state = self.task.target.begin(self.plan, self.stop)
+        self.plan, applied = state.plan, AppliedFilter(state)
+        for index, range_ in enumerate(self.plan.ranges):
+            self.read(index, range_, applied)
+        if not self.stop.is_set():
+            applied.check()
+            self.task.target.finish()
+
+    def read(self, index: int, range_: ReplayRange, applied: AppliedFilter) -> None:
         """Read one range."""
         if self.stop.is_set():
             return
@@ -181,7 +190,7 @@ class _ReplayRun:
         pending: list[StreamBatch] = []
         with closing(reader.read(range_, self.stop)) as steps:
             for step in steps:
-                new = self.filter.filter(step.items)
+                new = applied.filter(step.items)
                 for item in step.items:
                     counts.update(item.batch.count_ops())
                 self.before += _count_rows(step.items) - _count_rows(new)

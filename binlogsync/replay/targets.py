@@ -67,8 +67,11 @@ class ReplayTarget(Protocol):
     name: str
     """Shown to users: the kind and the location of the target."""
 
-    def begin(self, plan: ReplayPlan) -> ReplayState:
-        """Start this plan, or resume an unfinished one with the same request. Raises BinlogSyncError."""
+    def begin(self, plan: ReplayPlan, stop: threading.Event) -> ReplayState:
+        """Start this plan, or resume an unfinished one with the same request. Raises BinlogSyncError.
+
+        `stop` ends each wait for another process, with TargetBusyError.
+        """
 
     def write(self, items: Sequence[StreamBatch], stop: threading.Event) -> None:
         """Store the changes, in order, and the checkpoint after them; may return early when `stop` is set."""
@@ -88,7 +91,7 @@ class MemoryTarget:
     def __init__(self) -> None:
         self.batches: list[ChangeBatch] = []
 
-    def begin(self, plan: ReplayPlan) -> ReplayState:
+    def begin(self, plan: ReplayPlan, stop: threading.Event) -> ReplayState:
         """Start with no changes."""
         self.batches = []
         return ReplayState(plan)

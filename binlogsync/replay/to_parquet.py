@@ -52,7 +52,7 @@ class ParquetTarget:
         self._number = 0
         self._lock_fd: int | None = None
 
-    def begin(self, plan: ReplayPlan) -> ReplayState:
+    def begin(self, plan: ReplayPlan, stop: threading.Event) -> ReplayState:
         """See ReplayTarget. Raises ConfigError for a folder that contains anything else."""
         try:
             make_folder(self.path)

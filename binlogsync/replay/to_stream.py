@@ -45,7 +45,7 @@ class SubjectTarget:
         self._begin_sequence = 0
         self._number = 0
 
-    def begin(self, plan: ReplayPlan) -> ReplayState:
+    def begin(self, plan: ReplayPlan, stop: threading.Event) -> ReplayState:
         """See ReplayTarget. Raises ConfigError for the stream of a tail, or of another, unfinished replay."""
         if self._replay == plan.source:
             raise ConfigError(

@@ -17,6 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from binlogsync.change_batch import ChangeBatch
+from binlogsync.consume.boundaries import drop_first
+from binlogsync.consume.patience import wait_while_busy
 from binlogsync.consume.progress import ConsumerProgress, ProgressKey, Tracker
 from binlogsync.consume.seek import count_applied
 from binlogsync.consume.targets import TableChanges, Target
@@ -41,10 +43,15 @@ class HandlerTarget:
             raise ConfigError("a replay can call only a handler that keeps its progress in a DuckDB file")
         self.tables: TableStore = tables
         self._tracker: Tracker | None = None
+        self._stop = threading.Event()
         self._number = ""
 
-    def begin(self, plan: ReplayPlan) -> ReplayState:
+    def begin(self, plan: ReplayPlan, stop: threading.Event) -> ReplayState:
         """See ReplayTarget."""
+        self._stop = self.tables.stop = stop
+        return wait_while_busy(lambda: self._begin(plan), stop)
+
+    def _begin(self, plan: ReplayPlan) -> ReplayState:
         record = ReplayRecord(
             plan.number, plan.source, plan.database, plan.table, plan.request, self.name, plan.to_text()
         )
@@ -62,11 +69,18 @@ class HandlerTarget:
 
     def write(self, items: Sequence[StreamBatch], stop: threading.Event) -> None:
         """Call the handler with the changes. Raises ConsumeError and its subclasses."""
-        assert self._tracker is not None
-        self._target.take([TableChanges(self._tracker, items)], stop)
+        tracker = self._tracker
+        assert tracker is not None
+        before = tracker.applied
+        wait_while_busy(
+            lambda: self._target.take([TableChanges(tracker, drop_first(items, tracker.applied - before))], stop), stop
+        )
 
     def finish(self) -> None:
         """Store the end time, and delete the progress of the replay."""
+        wait_while_busy(self._finish, self._stop)
+
+    def _finish(self) -> None:
         assert self._tracker is not None
         with self.tables.begin() as transaction:
             transaction.finish_replay(self._number)

@@ -74,8 +74,8 @@ class FailingTarget:
     def __init__(self, target: ReplayTarget, at: int) -> None:
         self.name, self._target, self._left = target.name, target, at
 
-    def begin(self, plan: ReplayPlan) -> ReplayState:
-        return self._target.begin(plan)
+    def begin(self, plan: ReplayPlan, stop: threading.Event) -> ReplayState:
+        return self._target.begin(plan, stop)
 
     def write(self, items: Sequence[StreamBatch], stop: threading.Event) -> None:
         self._target.write(items, stop)
@@ -150,13 +150,13 @@ def test_a_folder_with_other_files_is_not_changed(tailed: TailedWorkload, tmp_pa
     (tmp_path / "thesis.txt").write_text("do not touch")
     with pytest.raises(ConfigError, match=r"contains thesis\.txt but no _manifest\.json.*choose a new folder"):
         replay_through_failures(tailed, "visits", lambda: ParquetTarget(tmp_path))
-    first = ParquetTarget(tmp_path / "new")
-    first.begin(tailed.plan("visits", words="this"))
+    first, stop = ParquetTarget(tmp_path / "new"), threading.Event()
+    first.begin(tailed.plan("visits", words="this"), stop)
     with pytest.raises(ConfigError, match="another replay is writing to this folder"):
-        ParquetTarget(tmp_path / "new").begin(tailed.plan("visits", words="this"))
+        ParquetTarget(tmp_path / "new").begin(tailed.plan("visits", words="this"), stop)
     first.close()
     with pytest.raises(ConfigError, match="contains another replay .*: this"):
-        ParquetTarget(tmp_path / "new").begin(tailed.plan("visits", words="that"))
+        ParquetTarget(tmp_path / "new").begin(tailed.plan("visits", words="that"), stop)
 
 
 @pytest.mark.parametrize("table", ["orders", "visits"])
@@ -222,7 +222,7 @@ def test_a_subject_has_each_change_once_and_in_order_through_failures(
     if not options:
         other = tailed.plan("visits", words="something else")
         with pytest.raises(ConfigError, match="is the stream of the source itself"):
-            SubjectTarget(nats, tailed.source).begin(other)
+            SubjectTarget(nats, tailed.source).begin(other, threading.Event())
 
 
 def test_a_killed_command_resumes(tailed: TailedWorkload, tmp_path: Path) -> None:

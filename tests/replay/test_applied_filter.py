@@ -99,11 +99,11 @@ def test_a_replay_that_ended_at_a_failover_is_completed(tmp_path: Path, is_table
     keyless = replace(SCHEMA, table="t", primary_key=())
     items = cut([replace(batch, schema=keyless) for batch in HISTORIES["failover"]], 100)
     killed = make()
-    killed.begin(PLAN)
+    killed.begin(PLAN, stop)
     killed.write(items[:1], stop)
     killed.close()
     target = make()
-    applied = AppliedFilter(target.begin(PLAN))
+    applied = AppliedFilter(target.begin(PLAN, stop))
     for item in items:
         if rest := applied.filter([item]):
             target.write(rest, stop)
