@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -27,7 +27,7 @@ from binlogsync.consume.delivery import TableDelivery
 from binlogsync.consume.patience import TargetPatience, end_waits
 from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey, Tracker
 from binlogsync.consume.start_position import Bookmarks, Start, check_start, first_sequence
-from binlogsync.consume.targets import TableChanges
+from binlogsync.consume.targets import TableChanges, apply_rounds
 from binlogsync.errors import ConfigError, TargetBusyError
 from binlogsync.nats.complete_reading import StreamRecreatedError
 from binlogsync.nats.reader import StreamReader
@@ -163,9 +163,10 @@ def _drain(
     while True:
         run = start()
         try:
-            return _join(before, run.drain(tables, ends_at))
+            apply_rounds(run.rounds(tables, ends_at), run.target.take, stop)
+            return _join(before, run.results(tables))
         except TargetBusyError as error:
-            found = run.results(tables, is_drained=False)
+            found = run.results(tables)
             if any(each.changes for each in found.values()):
                 patience.end()
             before = _join(before, found)
@@ -202,7 +203,7 @@ class _Run:
     options: ConsumeOptions
     stop: threading.Event
     pulse: Pulse
-    rounds: int = 0
+    batches: int = 0
     verified_at: float = 0.0
     has_all: bool = True
     """False after a fetch without messages if the stream may have more: the answer was slow, or was not asked for."""
@@ -210,35 +211,34 @@ class _Run:
     """False after a fetch that did not wait for an answer, because the target was held open."""
     has_backlog: bool = False
     """True if the last round ended before it had fetched all changes."""
+    is_drained: bool = False
     deliveries: tuple[TableDelivery, ...] = ()
     started: float = field(default_factory=time.monotonic)
 
-    def drain(self, tables: list[Table], ends_at: float) -> Mapping[Table, ConsumeResult]:
-        """Run until the end, or until `ends_at` (monotonic); see `consume`."""
+    def rounds(self, tables: list[Table], ends_at: float) -> Generator[Sequence[TableChanges]]:
+        """The changes of each round, until the end, or until `ends_at` (monotonic); see `consume`."""
         last_change = self.started
-        is_drained = False
         end_waits(self.target, self.stop)
         try:
             keys = [ProgressKey(self.options.client_id, self.reader.source, *table) for table in tables]
             self.target.use_streams(self.reader.beside(), keys, self.stop)
             self.deliveries = tuple(open_delivery(self.reader, key, self.target, self.options) for key in keys)
             self._begin()
-            while not is_drained and not self.stop.is_set() and time.monotonic() < ends_at:
-                if self._round(min(self.options.idle_s, ends_at - time.monotonic())):
+            while not self.is_drained and not self.stop.is_set() and time.monotonic() < ends_at:
+                if (yield from self._round(min(self.options.idle_s, ends_at - time.monotonic()))):
                     last_change = time.monotonic()
                 else:
-                    is_drained = self.has_all and time.monotonic() - last_change >= self.options.idle_s
+                    self.is_drained = self.has_all and time.monotonic() - last_change >= self.options.idle_s
             for delivery in self.deliveries:
                 if not delivery.fetched:
                     delivery.tracker.see(self.target.store, delivery.newest)
         finally:
             self.target.store.release()
-        return self.results(tables, is_drained=is_drained)
 
-    def results(self, tables: list[Table], *, is_drained: bool) -> Mapping[Table, ConsumeResult]:
+    def results(self, tables: list[Table]) -> Mapping[Table, ConsumeResult]:
         """What was applied so far, by table; empty before the tables are open."""
         seconds = time.monotonic() - self.started
-        results = (build_result(each, seconds, self.rounds, is_drained=is_drained) for each in self.deliveries)
+        results = (build_result(each, seconds, self.batches, is_drained=self.is_drained) for each in self.deliveries)
         return dict(zip(tables, results, strict=False))
 
     def _begin(self) -> None:
@@ -247,8 +247,8 @@ class _Run:
             delivery.begin()
         self.verified_at = time.monotonic()
 
-    def _round(self, timeout_s: float) -> bool:
-        """Fetch changes and apply them; False if there were none."""
+    def _round(self, timeout_s: float) -> Generator[Sequence[TableChanges], None, bool]:
+        """Fetch changes, yield them to be applied, and confirm them; returns False if there were none."""
         held, skipped = self._count_fetched(), self._count_skipped()
         try:
             work = self._gather(timeout_s) if len(self.deliveries) == 1 else self._gather_together()
@@ -266,8 +266,8 @@ class _Run:
         if has_work:
             # Of several tables, none has a backlog: they are fetched up to a common boundary.
             with self.deliveries[0].reading_ahead(self.options.max_changes, is_likely=self.has_backlog):
-                self.target.take([each for each in work if each.batches], self.stop)
-            self.rounds += 1
+                yield [each for each in work if each.batches]
+            self.batches += 1
             if not self.stop.is_set():
                 for delivery, each in zip(self.deliveries, work, strict=True):
                     delivery.confirm(each)

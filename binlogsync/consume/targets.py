@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import threading
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from binlogsync.consume.progress import ConsumerProgress, ProgressKey, ProgressStore, Tracker
 from binlogsync.errors import ConfigError
@@ -25,6 +26,16 @@ class TableChanges:
 
     tracker: Tracker
     batches: Sequence[StreamBatch]
+
+
+Work = TypeVar("Work")
+
+
+def apply_rounds(rounds: Generator[Work], take: Callable[[Work, threading.Event], None], stop: threading.Event) -> None:
+    """The loop of a consumer, and of a replay: `rounds` yields what `take` applies before the next is fetched."""
+    with closing(rounds):
+        for work in rounds:
+            take(work, stop)
 
 
 class Target(Protocol):

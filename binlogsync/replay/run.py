@@ -11,11 +11,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
 from binlogsync.consume.boundaries import drop_first, is_full, take_first
+from binlogsync.consume.patience import wait_while_busy
+from binlogsync.consume.targets import apply_rounds
 from binlogsync.errors import TargetBusyError
 from binlogsync.nats.reader import StreamBatch
 from binlogsync.replay.origin import Origin, choose_reader
@@ -151,7 +153,7 @@ def replay_ranges(
     """
     run = _ReplayRun(task, task.plan, stop, on_progress)
     try:
-        run.execute()
+        apply_rounds(run.rounds(), task.target.write, stop)
     except TargetBusyError:
         if not stop.is_set():
             raise
@@ -171,20 +173,20 @@ class _ReplayRun:
     begun_s: float = field(default_factory=time.monotonic)
     reported_s: float = 0.0
 
-    def execute(self) -> None:
-        """Read all ranges, and write what is not stored yet."""
-        state = self.task.target.begin(self.plan, self.stop)
+    def rounds(self) -> Generator[Sequence[StreamBatch]]:
+        """What is not stored yet, in parts of about `batch_changes`; then the replay is finished."""
+        target = self.task.target
+        state = wait_while_busy(lambda: target.begin(self.plan, self.stop), self.stop)
         self.plan, applied = state.plan, AppliedFilter(state)
         for index, range_ in enumerate(self.plan.ranges):
-            self.read(index, range_, applied)
+            if not self.stop.is_set():
+                yield from self._read(index, range_, applied)
         if not self.stop.is_set():
             applied.check()
-            self.task.target.finish()
+            wait_while_busy(target.finish, self.stop)
 
-    def read(self, index: int, range_: ReplayRange, applied: AppliedFilter) -> None:
-        """Read one range."""
-        if self.stop.is_set():
-            return
+    def _read(self, index: int, range_: ReplayRange, applied: AppliedFilter) -> Generator[Sequence[StreamBatch]]:
+        """The same for one range."""
         reader, size = choose_reader(self.task.sources, self.plan, range_, self.task.origin), self.task.batch_changes
         counts: Counter[str] = Counter()
         pending: list[StreamBatch] = []
@@ -195,18 +197,14 @@ class _ReplayRun:
                     counts.update(item.batch.count_ops())
                 self.before += _count_rows(step.items) - _count_rows(new)
                 pending += new
-                while is_full(pending, size):
-                    self.write(take_first(pending, size))
+                while is_full(pending, size) and not self.stop.is_set():
+                    yield take_first(pending, size)
                     pending = drop_first(pending, size)
                 self.report(index + step.share, counts.total(), reader)
-        self.write(pending)
+        if pending and not self.stop.is_set():
+            yield pending
         self.done.append(RangeResult(range_, reader.name, dict(counts)))
         self.report(index + 1.0, 0, reader, is_last=True)
-
-    def write(self, items: Sequence[StreamBatch]) -> None:
-        """Write the changes to the target."""
-        if items and not self.stop.is_set():
-            self.task.target.write(items, self.stop)
 
     def report(self, ranges: float, changes: int, reader: RangeReader, *, is_last: bool = False) -> None:
         """Report the progress at most twice per second; `changes` are those of the current range."""

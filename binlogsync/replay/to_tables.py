@@ -43,15 +43,11 @@ class HandlerTarget:
             raise ConfigError("a replay can call only a handler that keeps its progress in a DuckDB file")
         self.tables: TableStore = tables
         self._tracker: Tracker | None = None
-        self._stop = threading.Event()
         self._number = ""
 
     def begin(self, plan: ReplayPlan, stop: threading.Event) -> ReplayState:
         """See ReplayTarget."""
-        self._stop = self.tables.stop = stop
-        return wait_while_busy(lambda: self._begin(plan), stop)
-
-    def _begin(self, plan: ReplayPlan) -> ReplayState:
+        self.tables.stop = stop
         record = ReplayRecord(
             plan.number, plan.source, plan.database, plan.table, plan.request, self.name, plan.to_text()
         )
@@ -68,7 +64,7 @@ class HandlerTarget:
         return ReplayState(plan, stored_up_to(self._tracker.progress))
 
     def write(self, items: Sequence[StreamBatch], stop: threading.Event) -> None:
-        """Call the handler with the changes. Raises ConsumeError and its subclasses."""
+        """Call the handler with the changes; waits while another process has the file open. Raises ConsumeError."""
         tracker = self._tracker
         assert tracker is not None
         before = tracker.applied
@@ -78,9 +74,6 @@ class HandlerTarget:
 
     def finish(self) -> None:
         """Store the end time, and delete the progress of the replay."""
-        wait_while_busy(self._finish, self._stop)
-
-    def _finish(self) -> None:
         assert self._tracker is not None
         with self.tables.begin() as transaction:
             transaction.finish_replay(self._number)
