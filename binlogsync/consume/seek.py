@@ -14,18 +14,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from binlogsync.change_batch import ChangeBatch
+from binlogsync.codec.tail_messages import MOST_WITHOUT_CHECKPOINT
 from binlogsync.consume.boundaries import drop_applied
 from binlogsync.consume.gaps import ConsumerGap, new_gap
 from binlogsync.consume.progress import ConsumerProgress, ProgressKey, Tracker, progress_at
 from binlogsync.errors import ConsumeError
 from binlogsync.nats.reader import StreamBatch, StreamReader
-from binlogsync.position import BinlogPosition, EventPosition
+from binlogsync.position import BinlogPosition, Checkpoint, EventPosition
 from binlogsync.position_masks import count_not_after
 from binlogsync.position_order import PositionOrder, compare
 
 log = logging.getLogger(__name__)
-_MAX_BATCH = 1000
-"""The first checkpoint of a stream is among so many messages: the limit of an atomic batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +136,14 @@ def _reaches_back(reader: StreamReader, key: ProgressKey, progress: ConsumerProg
             return True
         if here.server_uuid != progress.server_uuid and here.gtid is not None and here.gtid == progress.gtid:
             return True
-    for sequence in range(first, min(first + _MAX_BATCH, reader.last_sequence() + 1)):
-        if (checkpoint := reader.checkpoint_at(sequence)) is not None:
-            return compare(checkpoint, progress.at).is_at_or_before
-    return False
+    checkpoint = find_first_checkpoint(reader, first)
+    return checkpoint is not None and compare(checkpoint, progress.at).is_at_or_before
+
+
+def find_first_checkpoint(reader: StreamReader, first: int) -> Checkpoint | None:
+    """The first checkpoint of a stream whose first sequence is `first`; None if it has none."""
+    sequences = range(first, min(first + MOST_WITHOUT_CHECKPOINT, reader.last_sequence() + 1))
+    return next((found for found in map(reader.checkpoint_at, sequences) if found is not None), None)
 
 
 def holds_progress(reader: StreamReader, key: ProgressKey, progress: ConsumerProgress) -> bool:

@@ -16,13 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from binlogsync.change_batch import ChangeBatch
+from binlogsync.consume.seek import find_first_checkpoint
 from binlogsync.errors import PositionError
 from binlogsync.nats.reader import StreamBatch, StreamReader
 from binlogsync.position import FIRST_ORDINAL, Checkpoint
 from binlogsync.position_order import compare
 from binlogsync.replay.ranges import checkpoint_before, mask_from
 from binlogsync.schema import TableSchema
-from binlogsync.sinks.jetstream.messages import MAX_MESSAGES
 from binlogsync.waiting import RetryTimer
 
 Mask = Callable[[ChangeBatch], pa.BooleanArray]
@@ -46,7 +46,7 @@ class StreamTable:
         Proof: the table's first message contains a change before the checkpoint, or starts exactly at it; or the first
         checkpoint in the stream is not after it.
         """
-        first, end = self.bounds()
+        first = self.reader.first_sequence()
         found = self.reader.changes_from(*self.table, first)
         if found:
             start = checkpoint_before(found[0].batch, 0)
@@ -56,10 +56,8 @@ class StreamTable:
             with suppress(PositionError):
                 if not mask_from(found[0].batch, checkpoint)[0].as_py():
                     return True
-        for sequence in range(first, min(first + MAX_MESSAGES, end)):
-            if (oldest := self.reader.checkpoint_at(sequence)) is not None:
-                return compare(checkpoint, oldest).is_at_or_after
-        return False
+        oldest = find_first_checkpoint(self.reader, first)
+        return oldest is not None and compare(checkpoint, oldest).is_at_or_after
 
     def reaches(self, checkpoint: Checkpoint, wait_s: float = 0.0) -> bool:
         """True when every change before the checkpoint is in the stream; waits for it up to `wait_s`."""
