@@ -30,6 +30,7 @@ from binlogsync.snapshot.view import TRANSACTIONAL, TableSnapshot, read_table
 from binlogsync.snapshot.watermarks import WAIT_S, ReadStoppedError, contains_start
 from binlogsync.tail.snapshot_policy import WHOLE_ROWS
 from binlogsync.tail.snapshot_window import KeyedChunk, UnknownKeyError, number_rows
+from binlogsync.waiting import backoff_s
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,8 @@ _NO_LIMITS = LoadLimits(threads_running=None)
 _WHOLE_BYTES = 512 << 20
 """Largest table that is read as a whole: its rows are in memory until they are published."""
 _POLL_S = 0.02
+TRIES = 6
+"""After so many failures in a row, outages apart, a table cannot be read."""
 _NO_KEY = "no primary key, or other unique key without NULL, of numbers, times or text"
 _ALL_WAIT = "without one, all changes of the source would wait while its rows are published"
 _SMALLER = "give it a primary key, or load it directly into a mirror"
@@ -112,6 +115,11 @@ class _Order:
 
 
 ReadResult: TypeAlias = OpenedTable | KeyedChunk | OpenedView | ViewRows | ReadFailure
+
+
+def read_pause_s(failures: int) -> float:
+    """Seconds before the next order of a table after so many failures, or discarded results, in a row."""
+    return backoff_s(0.2, 5.0, failures)
 
 
 def explain_row_image(where: str, value: str) -> str:

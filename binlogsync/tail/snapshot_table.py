@@ -9,15 +9,20 @@ from collections import deque
 from binlogsync.change_batch import ChangeBatch
 from binlogsync.position import Checkpoint
 from binlogsync.position_order import compare
-from binlogsync.tail.snapshot_reader import OpenedTable, ReadFailure, SnapshotReader, TableName, explain_row_image
+from binlogsync.tail.snapshot_reader import (
+    TRIES,
+    OpenedTable,
+    ReadFailure,
+    SnapshotReader,
+    TableName,
+    explain_row_image,
+    read_pause_s,
+)
 from binlogsync.tail.snapshot_window import KeyedChunk, UnknownKeyError, Window, changed_keys, missing_columns
-from binlogsync.waiting import backoff_s
 
 log = logging.getLogger(__name__)
 
 _CHUNKS = 2
-_TRIES = 6
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
 _PATIENCE = 5
 """So many chunks in a row may be discarded before that is reported."""
 _MOST_KEYS = 1_000_000
@@ -122,7 +127,7 @@ class TableChunks:
             self._outages += 1
         else:
             self._failures += 1
-        if failure.is_final or self._failures >= _TRIES:
+        if failure.is_final or self._failures >= TRIES:
             self.failure = failure.error
         else:
             self._pauses = max(self._pauses, self._failures + self._outages)
@@ -135,7 +140,7 @@ class TableChunks:
         The stream is at the transaction boundary `reached`, and all earlier changes were passed to `touch`.
         """
         if self._pauses:
-            self.retry_s = now_s + backoff_s(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, self._pauses)
+            self.retry_s = now_s + read_pause_s(self._pauses)
             self._pauses = 0
         if self._order is not None or now_s < self.retry_s or not self._reader.is_idle:
             return

@@ -23,13 +23,19 @@ from binlogsync.change_batch import ChangeBatch
 from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.position_order import PositionOrder, compare
 from binlogsync.schema import TableSchema
-from binlogsync.tail.snapshot_reader import OpenedTable, OpenedView, ReadFailure, SnapshotReader, TableName, ViewRows
-from binlogsync.waiting import backoff_s
+from binlogsync.tail.snapshot_reader import (
+    TRIES,
+    OpenedTable,
+    OpenedView,
+    ReadFailure,
+    SnapshotReader,
+    TableName,
+    ViewRows,
+    read_pause_s,
+)
 
 log = logging.getLogger(__name__)
 
-_TRIES = 6
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
 _OPENING_S = 5.0
 """How long the stream waits for the position of a view."""
 _READING_S = 60.0
@@ -131,7 +137,7 @@ class WholeTable:
     def _fail(self, error: str, *, is_final: bool = False, is_outage: bool = False) -> None:
         self.discard(error)
         self._failures += not is_outage
-        if is_final or self._failures >= _TRIES:
+        if is_final or self._failures >= TRIES:
             self.failure = error
         else:
             self.trouble = error
@@ -162,7 +168,7 @@ class WholeTable:
             return
         if self._must_pause:
             self._must_pause = False
-            self.retry_s = now_s + backoff_s(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, max(1, self._failures))
+            self.retry_s = now_s + read_pause_s(max(1, self._failures))
         if now_s >= self.retry_s and self._reader.is_idle:
             self._order = self._reader.read_whole(self.name, reached)
             self._ends_s = now_s + _OPENING_S
