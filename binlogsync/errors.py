@@ -154,14 +154,18 @@ class TargetBusyError(ConsumeError):
         self.path = path
 
 
-class MirrorKeyError(ConsumeError):
-    """The `key` that the options of a mirror name does not identify each row of its table.
+class RefusedChangeError(ConsumeError):
+    """A mirror does not accept a change; the transaction must be rolled back.
 
     Attributes:
-        done: if changes were refused: number of batches before the refused one, in that call of `mirror.apply`.
+        done: number of batches before the refused one, in that call of `mirror.apply`.
     """
 
     done = 0
+
+
+class MirrorKeyError(RefusedChangeError):
+    """The `key` that the options of a mirror name does not identify each row of its table."""
 
 
 class ClientTakenError(ConsumeError):

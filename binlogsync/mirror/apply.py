@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from binlogsync.change_batch import ChangeBatch
-from binlogsync.errors import ConsumeError, MirrorKeyError
+from binlogsync.errors import MirrorKeyError
 from binlogsync.mirror.configuration import configure, has_other_key, load_configured
 from binlogsync.mirror.contract import FrozenColumnsError, freeze_columns
 from binlogsync.mirror.ddl import RebuildRequiredError, adopt_schema, apply_statement
@@ -44,7 +44,6 @@ class RebuildReason:
         reason: the reason, for log and error messages.
         is_required: False if the mirror can also start empty, or continue with its rows.
         may_repeat: True if any later change may need a rebuild for the same reason.
-        error: set if the next batch is refused instead; raise it after the batches before are stored.
     """
 
     done: int
@@ -52,7 +51,6 @@ class RebuildReason:
     reason: str
     is_required: bool
     may_repeat: bool = False
-    error: ConsumeError | None = None
 
 
 def apply(
@@ -68,8 +66,8 @@ def apply(
     `loaded` is the state of the mirror, if it was loaded in this transaction and is still the stored one.
 
     Returns None when all are applied, otherwise why a mirror must be rebuilt first; with `can_read` also if the rebuild
-    is not required. Raises ConsumeError for incomplete row images, and MirrorKeyError, with the number of batches that
-    can be applied in another transaction.
+    is not required. Raises ConsumeError for incomplete row images, and RefusedChangeError, with the number of batches
+    that can be applied in another transaction.
     """
     applier = _BatchApplier(transaction, options, can_read)
     if loaded is not None:
@@ -78,6 +76,9 @@ def apply(
         return _apply(applier, batches)
     except MirrorKeyError as error:
         error.done = applier.first
+        raise
+    except FrozenColumnsError as error:
+        error.done = applier.number
         raise
 
 
@@ -90,10 +91,6 @@ def _apply(applier: _BatchApplier, batches: Sequence[ChangeBatch]) -> RebuildRea
             applier.flush()
             state = applier.state(batch.schema.database, batch.schema.table)
             return RebuildReason(number, state, error.reason, error.is_required, error.may_repeat)
-        except FrozenColumnsError as error:
-            applier.flush()
-            state = applier.state(batch.schema.database, batch.schema.table)
-            return RebuildReason(number, state, str(error), is_required=False, error=error)
     applier.flush()
     return None
 

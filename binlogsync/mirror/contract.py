@@ -15,7 +15,7 @@ import hashlib
 from dataclasses import replace
 
 from binlogsync.change import SchemaChange
-from binlogsync.errors import ConfigError, ConsumeError
+from binlogsync.errors import ConfigError, RefusedChangeError
 from binlogsync.position import Checkpoint
 from binlogsync.schema import TableSchema
 from binlogsync.targets import TableStore, TableTransaction
@@ -25,7 +25,7 @@ from binlogsync.targets.mirror_state import MirrorState
 _MOST_SQL = 500
 
 
-class FrozenColumnsError(ConsumeError):
+class FrozenColumnsError(RefusedChangeError):
     """A change of columns that the schema contract of the mirror does not allow; nothing of it was applied.
 
     Attributes:

@@ -20,7 +20,7 @@ from binlogsync.consume.boundaries import changes_up_to, count_changes, drop_fir
 from binlogsync.consume.gaps import gap_from_batch
 from binlogsync.consume.progress import ConsumerProgress, ProgressKey
 from binlogsync.consume.targets import TableChanges, Target
-from binlogsync.errors import ConfigError, ConsumeError, MirrorKeyError
+from binlogsync.errors import ConfigError, ConsumeError, RefusedChangeError
 from binlogsync.mirror import apply as mirror
 from binlogsync.mirror.rebuild import RebuildableMirror
 from binlogsync.mirror.side_by_side import load_side_by_side
@@ -168,11 +168,9 @@ def _apply_all(mirrors: Sequence[Mirror], todo: list[TableChanges], stop: thread
                     reason = mirror.apply(
                         transaction, batches, one.options, can_read=one.source is not None, loaded=state
                     )
-                except MirrorKeyError as error:
+                except RefusedChangeError as error:
                     raise _RefusedError(error, index, items, error.done) from None
                 if reason is not None:
-                    if reason.error is not None:
-                        raise _RefusedError(reason.error, index, items, reason.done)
                     rebuilds.append((index, reason))
                     items = items[: reason.done]
                 if _record_gaps(transaction, each.tracker.key, items, read_at):
