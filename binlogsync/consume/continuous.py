@@ -6,10 +6,9 @@
 
 It is used like `WorkerPool` (pool.py), for consumers that run for hours; tables can also be removed. The delivery of
 each table stays open, and the server reports new messages as they arrive (StreamReader.listen). A handler gets them at
-once. Mirrors of one file are gathered for a moment and applied in one transaction; if that fails, each is applied alone
-for a while, so that an error affects its own table only. Progress of handlers is stored once a second, for all of them
-in one transaction. Threads are started when items wait for one: a handler or a load that takes long does not delay
-other tables.
+once. Mirrors of one file are gathered for a moment and applied in one transaction; if that fails, or if one has to be
+loaded again, it is applied alone for a while. Progress of handlers is stored once a second, for all in one transaction.
+Threads are started when items wait for one: a handler or a load that takes long does not delay other tables.
 
 Groups of mirrors (`ConsumerTask.together`) run in a WorkerPool of their own, which cuts at transactions of the source.
 """
@@ -38,9 +37,10 @@ from binlogsync.consume.pool import (
     check_unique,
     join_workers,
 )
-from binlogsync.consume.progress_buffer import BufferedProgress, ProgressBuffer
+from binlogsync.consume.progress_buffer import ProgressBuffer
 from binlogsync.consume.scheduler import Scheduler
 from binlogsync.consume.shared_readers import SharedReaders
+from binlogsync.consume.targets import ApplyAloneError
 from binlogsync.errors import BinlogSyncError, ConfigError, HandlerError, TargetBusyError
 from binlogsync.waiting import Interval, backoff_s
 
@@ -52,7 +52,6 @@ _TABLES_PER_CONNECTION = 24
 _LOOK_S = 60.0
 """Seconds between two looks at a table without messages, in case that a report was lost."""
 _AGAIN_S = 0.05
-_ALONE_S = 60.0
 _TEND_S = 0.25
 _STALLED_S = 0.03
 _RELEASE_S = 0.2
@@ -111,7 +110,7 @@ class ContinuousPool:
             state.close()
         self._buffer.flush()
         for state in self._states.values():
-            self._unwrap(state)
+            state.target.store = self._buffer.unwrap(state.target.store)
             state.target.store.release()
         self._readers.close()
 
@@ -141,7 +140,7 @@ class ContinuousPool:
             return False
         del self._states[table]
         state.close()
-        self._unwrap(state)
+        state.target.store = self._buffer.unwrap(state.target.store)
         state.target.store.release()
         return True
 
@@ -181,13 +180,6 @@ class ContinuousPool:
         self._added += 1
         self._states[task.table] = state
         self._scheduler.add(state, self._options.max_workers)
-
-    def _unwrap(self, state: LiveState) -> None:
-        """Store what is buffered, and give the target its own store back."""
-        if isinstance(store := state.target.store, BufferedProgress):
-            store.flush()
-            self._buffer.discard(store)
-            state.target.store = store.inner
 
     def _signal(self, state: LiveState) -> None:
         """Messages of the table have arrived. Called in the thread of a connection."""
@@ -263,19 +255,19 @@ class ContinuousPool:
 
     def _apply(self, states: Sequence[LiveState]) -> None:
         """Fetch what has arrived for these tables, and apply it."""
-        joint = [state for state in states if self._fetch(state)]
-        alone = [state for state in joint if state.scope is None or (state.live and state.live.has_statement)]
-        joint = [state for state in joint if state not in alone]
+        joint: list[LiveState] = []
+        for state in states:
+            if not self._fetch(state):
+                continue
+            if state.scope is None or state.live is None or not state.live.has_statement:
+                joint.append(state)
+            else:
+                state.set_alone()  # the mirror may have to be loaded again
+                self._scheduler.requeue(state)
         if len(joint) > 1:
             self._apply_joint(joint)
-        else:
-            alone += joint
-        for number, state in enumerate(alone):
-            if number and state.scope is not None:  # a rebuild takes long: in another thread
-                state.alone_until = time.monotonic() + _ALONE_S
-                self._scheduler.requeue(state)
-            else:
-                self._apply_alone(state)
+        elif joint:
+            self._apply_alone(joint[0])
 
     def _fetch(self, state: LiveState) -> bool:
         """True if the table has changes to apply; otherwise the state is returned to the scheduler."""
@@ -290,7 +282,7 @@ class ContinuousPool:
             assert state.live is not None
             is_signaled, state.is_signaled = state.is_signaled, False
             end = None if is_signaled else state.live.reader.last_sequence()
-            if not state.live.fetch(self._stop):
+            if not state.live.fetch(self._stop) and not state.live.delivery.fetched:
                 self._rest(state, is_drained=end is None or state.live.settle(end), is_look=end is not None)
                 return False
             state.is_busy = True
@@ -315,16 +307,18 @@ class ContinuousPool:
         """Apply the changes of several mirrors in one transaction."""
         works = [state.live.work for state in states if state.live is not None]
         try:
-            states[0].target.join([state.target for state in states[1:]]).take(works, self._stop)
+            others = [state.target for state in states[1:]]
+            states[0].target.join(others, may_load=False).take(works, self._stop)
         except TargetBusyError as error:
             for state in states:
                 self._fail(state, error)
             return
         except BinlogSyncError as error:
-            log.debug("a transaction of %d mirrors failed: %s; applying each alone", len(states), error)
+            log.debug("a transaction of %d mirrors failed: %s", len(states), error)
             for state in states:
                 state.leave()
-                state.alone_until = time.monotonic() + _ALONE_S
+                if not isinstance(error, ApplyAloneError) or state.table in error.tables:
+                    state.set_alone()
                 self._scheduler.requeue(state)
             return
         if not any(state.live is not None and state.live.has_more for state in states):
@@ -338,18 +332,24 @@ class ContinuousPool:
                 self._fail(state, error)
 
     def _apply_alone(self, state: LiveState) -> None:
-        assert state.live is not None
+        live, target = state.live, state.target
+        assert live is not None
         threading.current_thread().name = f"consume {state.name}"
-        work = state.live.work
+        work = live.work
+        if state.scope is not None:
+            target = target.join((), may_load=False)
         try:
-            live = state.live
             with live.delivery.reading_ahead(live.options.max_changes, is_likely=live.has_more):
-                state.target.take([work], self._stop)
+                target.take([work], self._stop)
             if not live.has_more:
                 state.target.store.release()
             if not self._stop.is_set():
-                state.live.confirm(work)
+                live.confirm(work)
             self._finish(state)
+        except ApplyAloneError:
+            state.leave()
+            state.set_alone()
+            self._scheduler.requeue(state)
         except BinlogSyncError as error:
             self._fail(state, error)
 

@@ -18,6 +18,7 @@ from binlogsync.consume.targets import Target
 from binlogsync.errors import BinlogSyncError
 
 log = logging.getLogger(__name__)
+_ALONE_S = 60.0
 
 
 @dataclass(slots=True, eq=False)
@@ -83,6 +84,10 @@ class LiveState:
     def scope(self) -> str | None:
         """Tables with an equal scope may be applied together; None for a table that is applied alone."""
         return None if time.monotonic() < self.alone_until else self.target.join_scope
+
+    def set_alone(self) -> None:
+        """Apply it alone for some time, in turns in which other mirrors may use its file too."""
+        self.alone_until = time.monotonic() + _ALONE_S
 
     def settled_progress(self) -> ConsumerProgress | None:
         """Progress as stored, of an open table without pending changes; None for others."""

@@ -46,10 +46,14 @@ class ProgressBuffer:
             self._stores.append(made)
         return made
 
-    def discard(self, store: ProgressStore) -> None:
-        """Forget a store of `wrap`, whose progress was flushed."""
+    def unwrap(self, store: ProgressStore) -> ProgressStore:
+        """Flush and forget a store of `wrap`; returns the one it was made of, or another store as it is."""
+        if not isinstance(store, BufferedProgress):
+            return store
+        store.flush()
         with self._flushing:
             self._stores = [each for each in self._stores if each is not store]
+        return store.inner
 
     def flush(self) -> None:
         """Store all progress. An error of one consumer is raised by its next `move`."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import threading
 from abc import abstractmethod
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Sequence, Set
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from binlogsync.consume.progress import ConsumerProgress, ProgressKey, ProgressStore, Tracker
-from binlogsync.errors import ConfigError
+from binlogsync.errors import BinlogSyncError, ConfigError
 from binlogsync.nats.reader import StreamBatch, StreamReader
 from binlogsync.snapshot.progress import ReadProgress
 
@@ -38,6 +38,17 @@ def apply_rounds(rounds: Generator[Work], take: Callable[[Work, threading.Event]
             take(work, stop)
 
 
+class ApplyAloneError(BinlogSyncError):
+    """Changes of these tables, as (database, table), have to be applied alone, because a table has to be loaded again.
+
+    Nothing was applied. The other tables would wait for the load.
+    """
+
+    def __init__(self, tables: Set[tuple[str, str]]) -> None:
+        self.tables = tables
+        super().__init__(f"{', '.join(map('.'.join, sorted(tables)))}: to be loaded again, without the other tables")
+
+
 class Target(Protocol):
     """Receives the changes from `consume`.
 
@@ -57,10 +68,11 @@ class Target(Protocol):
         transaction boundary and become visible together.
         """
 
-    def join(self, others: Sequence[Target]) -> Target:
+    def join(self, others: Sequence[Target], *, may_load: bool = True) -> Target:
         """A target that applies the changes of this one and of the others in one transaction.
 
-        Raises ConfigError if that is not supported.
+        Without `may_load`, its `take` raises ApplyAloneError when a table has to be loaded again, and applies nothing.
+        Raises ConfigError if joining is not supported.
         """
         raise ConfigError("only mirrors can be applied in one transaction")
 

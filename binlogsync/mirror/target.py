@@ -19,7 +19,7 @@ from binlogsync.change_batch import ChangeBatch
 from binlogsync.consume.boundaries import changes_up_to, count_changes, drop_first, earlier
 from binlogsync.consume.gaps import gap_from_batch
 from binlogsync.consume.progress import ConsumerProgress, ProgressKey
-from binlogsync.consume.targets import TableChanges, Target
+from binlogsync.consume.targets import ApplyAloneError, TableChanges, Target
 from binlogsync.errors import ConfigError, ConsumeError, RefusedChangeError
 from binlogsync.mirror import apply as mirror
 from binlogsync.mirror.rebuild import RebuildableMirror
@@ -61,18 +61,19 @@ class Mirror(RebuildableMirror):
         """The target."""
         return self.tables.address
 
-    def join(self, others: Sequence[Target]) -> Target:
+    def join(self, others: Sequence[Target], *, may_load: bool = True) -> Target:
         """Mirrors that are applied in one transaction. Raises ConfigError unless all are mirrors in one target."""
         mirrors = [each for each in (self, *others) if isinstance(each, Mirror)]
         if len(mirrors) <= len(others):
             return super().join(others)
-        return _JoinedMirrors(mirrors)
+        return _JoinedMirrors(mirrors, may_load=may_load)
 
 
 class _JoinedMirrors(Target):
     """Several mirrors in one target, applied in one transaction."""
 
-    def __init__(self, mirrors: Sequence[Mirror]) -> None:
+    def __init__(self, mirrors: Sequence[Mirror], *, may_load: bool) -> None:
+        self._may_load = may_load
         self._mirrors = {one.names: one for one in mirrors}
         tables, self.store = mirrors[0].tables, mirrors[0].store
         if len(self._mirrors) != len(mirrors) or any(one.tables.address != tables.address for one in mirrors):
@@ -101,7 +102,7 @@ class _JoinedMirrors(Target):
         """See Target."""
         keys = (changes.tracker.key for changes in work)
         mirrors = [self._mirrors[key.database, key.table] for key in keys]
-        _apply_together(list(zip(mirrors, work, strict=True)), stop)
+        _apply_together(list(zip(mirrors, work, strict=True)), stop, may_load=self._may_load)
 
 
 class _RefusedError(Exception):
@@ -127,12 +128,14 @@ class _RefusedError(Exception):
         ]
 
 
-def _apply_together(work: Sequence[tuple[Mirror, TableChanges]], stop: threading.Event) -> None:
+def _apply_together(
+    work: Sequence[tuple[Mirror, TableChanges]], stop: threading.Event, *, may_load: bool = True
+) -> None:
     """Apply the changes of all mirrors in one transaction, or in several if mirrors are rebuilt in between.
 
     Mirrors that have to be rebuilt are rebuilt side by side. A transaction also ends at the position of a requested
     fingerprint. If a mirror refuses a change, all changes before that transaction are applied before the error is
-    raised.
+    raised. See Target.join for `may_load`.
     """
     for one, changes in work:
         _check_table(one, changes)
@@ -140,7 +143,7 @@ def _apply_together(work: Sequence[tuple[Mirror, TableChanges]], stop: threading
     refused: _RefusedError | None = None
     while True:
         try:
-            _apply_all(mirrors, todo, stop)
+            _apply_all(mirrors, todo, stop, may_load=may_load)
         except _RefusedError as found:
             refused, todo = found, found.cut(todo)
         else:
@@ -149,7 +152,7 @@ def _apply_together(work: Sequence[tuple[Mirror, TableChanges]], stop: threading
             return
 
 
-def _apply_all(mirrors: Sequence[Mirror], todo: list[TableChanges], stop: threading.Event) -> None:
+def _apply_all(mirrors: Sequence[Mirror], todo: list[TableChanges], stop: threading.Event, *, may_load: bool) -> None:
     """Apply the changes, which are removed from `todo` when they are stored."""
     tables, with_gap = mirrors[0].tables, set[int]()
     while any(each.batches for each in todo) and not stop.is_set():
@@ -179,6 +182,8 @@ def _apply_all(mirrors: Sequence[Mirror], todo: list[TableChanges], stop: thread
                     pairs = [(item.batch, item.last_sequence) for item in items]
                     done.append((replace(each, batches=items), each.tracker.after(pairs)))
                 left[index] = replace(each, batches=drop_first(each.batches, count_changes(items)))
+            if not may_load and (loads := with_gap.union(index for index, _ in rebuilds)):
+                raise ApplyAloneError({mirrors[index].names for index in loads})
             for one, request in requests if not rebuilds else ():
                 transaction.write_fingerprint(transaction.load_mirror(*one.names), request)
             moved = transaction.move_all_progress(
