@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -59,7 +60,7 @@ class KeyValueBucket:
                     return int(await bucket.put(key, value))
                 if revision:
                     return int(await bucket.update(key, value, last=revision))
-                return int(await bucket.create(key, value))
+                return await _create(bucket, key, value)
             except nats.js.errors.KeyWrongLastSequenceError:
                 current = await _get(bucket, key)
                 return current[1] if current is not None and current[0] == value else None
@@ -165,6 +166,15 @@ async def _replicas(js: JetStreamContext, stream: str) -> int:
         return (await js.stream_info(stream)).config.num_replicas or 1
     except nats.js.errors.NotFoundError:
         raise SinkError(f"stream {stream} does not exist: the tail creates it; start the tail first") from None
+
+
+async def _create(bucket: KeyValue, key: str, value: bytes) -> int:
+    """Create the key. nats-py reads a key that exists, which may have expired, or been purged, since it was refused."""
+    while True:
+        try:
+            return int(await bucket.create(key, value))
+        except nats.js.errors.KeyNotFoundError:
+            await asyncio.sleep(0)
 
 
 async def _get(bucket: KeyValue, key: str) -> tuple[bytes, int] | None:

@@ -1,4 +1,4 @@
-"""All keys of a bucket are listed, also when nats-py reports the end of a watch before its values have arrived."""
+"""Keys of a bucket change, and watches end, while they are read."""
 
 from __future__ import annotations
 
@@ -41,4 +41,24 @@ def test_all_keys_that_match_are_listed(
         assert bucket.items("*") == {"a": b"a"}
         bucket.delete("a")
         assert bucket.items("*") == {}
+    delete_stream(nats_server.url, f"KV_{name}")
+
+
+def test_a_key_is_created_when_another_one_expires_meanwhile(
+    nats_server: NATSServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, get = f"{stream_name(f'keys-{time.time_ns()}')}_leases", KeyValue._get  # noqa: SLF001
+
+    async def get_after_expiry(self: KeyValue, key: str, *arguments: Any, **options: Any) -> Any:
+        await self._js.purge_stream(self._stream, subject=f"{self._pre}{key}")  # noqa: SLF001
+        return await get(self, key, *arguments, **options)
+
+    with NatsConnection(NatsOptions(url=nats_server.url), "test") as connection:
+        bucket = KeyValueBucket(connection, name)
+        bucket.put("lease", b"one")
+        assert bucket.put("lease", b"two", 0) is None
+        monkeypatch.setattr(KeyValue, "_get", get_after_expiry)
+        revision = bucket.put("lease", b"two", 0)
+        monkeypatch.undo()
+        assert bucket.get("lease") == (b"two", revision)
     delete_stream(nats_server.url, f"KV_{name}")
