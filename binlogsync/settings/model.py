@@ -8,12 +8,13 @@ generated from this file (`python -m binlogsync.settings.reference`).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from binlogsync.codec.subjects import check_source
 from binlogsync.errors import ConfigError
@@ -352,9 +353,13 @@ class SourceSection(Section):
     mysql: MySQLSection = MySQLSection()
 
 
-class SettingsModel(Section):
+class SettingsModel(BaseSettings):
     """The deployment: its sources, and the code that decodes them."""
 
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False, validate_default=False
+    )
+    prefix: ClassVar[str] = ""
     source: Annotated[
         tuple[str, ...],
         BeforeValidator(split_names),
@@ -380,18 +385,16 @@ class SettingsModel(Section):
     dagster: DagsterSection = DagsterSection()
 
     @classmethod
-    def from_layers(cls, layers: Sequence[Mapping[str, Any]]) -> SettingsModel:
+    def from_layers(cls, layers: Sequence[dict[str, Any]]) -> SettingsModel:
         """The model of nested values, of which the first wins. Raises pydantic.ValidationError."""
-        values: dict[str, Any] = {}
-        for layer in layers:
-            _add_missing(values, layer)
-        return cls.model_validate(values)
+        arguments: dict[str, Any] = {"layers": layers}  # no field, but what `settings_customise_sources` reads
+        return cls(**arguments)
 
-
-def _add_missing(values: dict[str, Any], layer: Mapping[str, Any]) -> None:
-    """Add the nested values of the layer that `values` does not have."""
-    for name, value in layer.items():
-        if isinstance(value, Mapping):
-            _add_missing(values.setdefault(name, {}), value)
-        else:
-            values.setdefault(name, value)
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The layers given to `from_layers`, instead of the sources of pydantic-settings, which cannot name the line
+        of a file."""
+        assert isinstance(init_settings, InitSettingsSource)
+        return tuple(InitSettingsSource(settings_cls, layer) for layer in init_settings.init_kwargs["layers"])
