@@ -262,7 +262,7 @@ class ContinuousPool:
             if state.scope is None or state.live is None or not state.live.has_statement:
                 joint.append(state)
             else:
-                state.set_alone()  # the mirror may have to be loaded again
+                state.set_alone(until_applied=True)  # the mirror may have to be loaded again
                 self._scheduler.requeue(state)
         if len(joint) > 1:
             self._apply_joint(joint)
@@ -318,7 +318,7 @@ class ContinuousPool:
             for state in states:
                 state.leave()
                 if not isinstance(error, ApplyAloneError) or state.table in error.tables:
-                    state.set_alone()
+                    state.set_alone(until_applied=isinstance(error, ApplyAloneError))
                 self._scheduler.requeue(state)
             return
         if not any(state.live is not None and state.live.has_more for state in states):
@@ -348,7 +348,7 @@ class ContinuousPool:
             self._finish(state)
         except ApplyAloneError:
             state.leave()
-            state.set_alone()
+            state.set_alone(until_applied=True)
             self._scheduler.requeue(state)
         except BinlogSyncError as error:
             self._fail(state, error)

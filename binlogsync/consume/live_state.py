@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Iterable
@@ -85,9 +86,11 @@ class LiveState:
         """Tables with an equal scope may be applied together; None for a table that is applied alone."""
         return None if time.monotonic() < self.alone_until else self.target.join_scope
 
-    def set_alone(self) -> None:
-        """Apply it alone for some time, in turns in which other mirrors may use its file too."""
-        self.alone_until = time.monotonic() + _ALONE_S
+    def set_alone(self, *, until_applied: bool) -> None:
+        """Apply it alone, in turns in which other mirrors may use its file too: until changes were applied, or for some
+        time.
+        """
+        self.alone_until = math.inf if until_applied else time.monotonic() + _ALONE_S
 
     def settled_progress(self) -> ConsumerProgress | None:
         """Progress as stored, of an open table without pending changes; None for others."""
@@ -122,6 +125,8 @@ class LiveState:
     def set_healthy(self) -> None:
         """A turn has succeeded: the next failure is the first."""
         self.patience.end()
+        if self.alone_until == math.inf:
+            self.alone_until = 0.0
         with self._lock:
             self.failures = self.tries = 0
 

@@ -9,6 +9,7 @@ import pytest
 
 from binlogsync.change_batch import ChangeBatch
 from binlogsync.consume.engine import ConsumeOptions
+from binlogsync.consume.live_state import LiveState
 from binlogsync.consume.pool import ConsumerTask
 from binlogsync.consume.progress import ProgressKey
 from binlogsync.mirror.apply import RebuildReason
@@ -59,3 +60,14 @@ def test_a_load_does_not_delay_the_other_mirrors_of_the_file(
         running.wait(lambda: running.errors.get("t0") is not None, "the error of the load")
         assert "give the mirror a connection to its source" in str(running.errors["t0"])
         assert not {report.table for report in running.reports if report.error is not None} - {("shop", "t0")}
+
+
+def test_a_mirror_is_applied_with_others_again_after_its_changes_were_applied(tmp_path: Path) -> None:
+    state = LiveState(mirror("t0", tmp_path / "w.duckdb"), 0, 0.0)
+    scopes = [state.scope]
+    for until_applied in (True, False):  # False: after a failure of unknown cause, for some time
+        state.set_alone(until_applied=until_applied)
+        scopes.append(state.scope)
+        state.set_healthy()
+        scopes.append(state.scope)
+    assert scopes == [str(tmp_path / "w.duckdb"), None, str(tmp_path / "w.duckdb"), None, None]
