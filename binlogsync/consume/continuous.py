@@ -24,7 +24,7 @@ from types import TracebackType
 from binlogsync.consume.continuous_options import ContinuousOptions
 from binlogsync.consume.engine import Table
 from binlogsync.consume.file_turns import FileTurns
-from binlogsync.consume.live_state import LiveState, find_moved
+from binlogsync.consume.live_state import LiveState, find_moved, find_repairable
 from binlogsync.consume.live_table import ACK_S, LiveTable
 from binlogsync.consume.patience import BUSY_PAUSE_S, end_waits
 from binlogsync.consume.pool import (
@@ -42,6 +42,7 @@ from binlogsync.consume.scheduler import Scheduler
 from binlogsync.consume.shared_readers import SharedReaders
 from binlogsync.consume.targets import ApplyAloneError
 from binlogsync.errors import BinlogSyncError, ConfigError, HandlerError, TargetBusyError
+from binlogsync.nats.complete_reading import StreamRecreatedError
 from binlogsync.waiting import Interval, backoff_s
 
 __all__ = ["ContinuousOptions", "ContinuousPool"]
@@ -197,7 +198,7 @@ class ContinuousPool:
                 self._workers[-1].start()
 
     def _tend(self) -> None:
-        """Start threads, store progress, release files, and look for lost connections and moved progress."""
+        """Start threads, store progress, release files, and look for lost connections, moved progress and gaps."""
         store, reload = Interval(_STORE_S), Interval(self._options.reload_s)
         reload.is_due()
         while not self._stop.wait(_TEND_S):
@@ -214,7 +215,7 @@ class ContinuousPool:
                 if store.is_due():
                     self._buffer.flush()
                 if reload.is_due():
-                    for state in find_moved(states):
+                    for state in (*find_moved(states), *find_repairable(states)):
                         state.must_reopen = True
                         self._scheduler.signal(state)
             except BaseException as error:  # noqa: BLE001 - it is raised again by `reports`
@@ -238,36 +239,30 @@ class ContinuousPool:
     def _turn(self, first: LiveState) -> None:
         """Fetch what has arrived for a table, and for other mirrors of its file, and apply it."""
         live, scope = first.live, first.scope
-        if live is None or scope is None:
+        if live is None or scope is None or first.must_reopen:
             self._apply([first])
             return
         has_backlog = live.has_more
         if wait_s := self._turns.begin(scope, has_backlog=has_backlog):
-            self._scheduler.put_back(first, min(wait_s, first.gather_s))
+            self._scheduler.put_back(first, min(wait_s, max(first.gather_s, _AGAIN_S)))
             return
         states = [first]
         try:
             most = self._turns.most_mirrors(scope, has_backlog=has_backlog)
-            states += self._scheduler.take_signaled(lambda one: one.scope == scope and one.live is not None, most)
+            states += self._scheduler.take_signaled(lambda one: one.may_join(scope), most)
             self._apply(states)
         finally:
             self._turns.end(scope, len(states))
 
     def _apply(self, states: Sequence[LiveState]) -> None:
         """Fetch what has arrived for these tables, and apply it."""
-        joint: list[LiveState] = []
-        for state in states:
-            if not self._fetch(state):
-                continue
-            if state.scope is None or state.live is None or not state.live.has_statement:
-                joint.append(state)
-            else:
-                state.set_alone(until_applied=True)  # the mirror may have to be loaded again
-                self._scheduler.requeue(state)
+        fetched = [state for state in states if self._fetch(state)]
+        alone = [state for state in fetched if state.live is not None and state.live.has_statement]
+        joint = [state for state in fetched if state not in alone]
         if len(joint) > 1:
             self._apply_joint(joint)
-        elif joint:
-            self._apply_alone(joint[0])
+        for state in (*alone, *joint) if len(joint) == 1 else alone:
+            self._apply_alone(state)
 
     def _fetch(self, state: LiveState) -> bool:
         """True if the table has changes to apply; otherwise the state is returned to the scheduler."""
@@ -290,6 +285,10 @@ class ContinuousPool:
                 self._finish(state)
                 return False
             return True
+        except StreamRecreatedError:
+            state.leave()  # opening it may load it: in another turn, without the file
+            self._scheduler.requeue(state)
+            return False
         except BinlogSyncError as error:
             self._fail(state, error)
             return False
@@ -341,6 +340,7 @@ class ContinuousPool:
         try:
             with live.delivery.reading_ahead(live.options.max_changes, is_likely=live.has_more):
                 target.take([work], self._stop)
+            state.end_alone()
             if not live.has_more:
                 state.target.store.release()
             if not self._stop.is_set():

@@ -87,10 +87,17 @@ class LiveState:
         return None if time.monotonic() < self.alone_until else self.target.join_scope
 
     def set_alone(self, *, until_applied: bool) -> None:
-        """Apply it alone, in turns in which other mirrors may use its file too: until changes were applied, or for some
-        time.
-        """
+        """Apply it alone, in turns in which other mirrors may use its file too: until `end_alone`, or for some time."""
         self.alone_until = math.inf if until_applied else time.monotonic() + _ALONE_S
+
+    def end_alone(self) -> None:
+        """Changes were applied alone: the cause of `set_alone(until_applied=True)` is over."""
+        if self.alone_until == math.inf:
+            self.alone_until = 0.0
+
+    def may_join(self, scope: str) -> bool:
+        """Whether it can be applied together with others of this scope now."""
+        return self.scope == scope and self.live is not None and not self.must_reopen
 
     def settled_progress(self) -> ConsumerProgress | None:
         """Progress as stored, of an open table without pending changes; None for others."""
@@ -125,8 +132,6 @@ class LiveState:
     def set_healthy(self) -> None:
         """A turn has succeeded: the next failure is the first."""
         self.patience.end()
-        if self.alone_until == math.inf:
-            self.alone_until = 0.0
         with self._lock:
             self.failures = self.tries = 0
 
@@ -145,6 +150,11 @@ class LiveState:
         live, self.live, self.is_signaled, self.is_proven = self.live, None, False, False
         if live is not None:
             live.leave()
+
+
+def find_repairable(states: Iterable[LiveState]) -> list[LiveState]:
+    """The open tables with a gap whose repair is to be tried again, which is done when they are opened."""
+    return [state for state in states if state.live is not None and state.target.is_repair_due]
 
 
 def find_moved(states: Iterable[LiveState]) -> list[LiveState]:

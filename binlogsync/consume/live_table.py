@@ -13,7 +13,6 @@ from binlogsync.consume.delivery import TableDelivery
 from binlogsync.consume.engine import ConsumeOptions, ConsumeResult, Table, build_result, open_delivery
 from binlogsync.consume.progress import ConsumerProgress, ProgressKey
 from binlogsync.consume.targets import TableChanges, Target
-from binlogsync.nats.complete_reading import StreamRecreatedError
 from binlogsync.nats.reader import StreamReader
 
 ACK_S = 1.0
@@ -82,25 +81,24 @@ class LiveTable:
         return any(item.batch.ddl is not None for item in self.delivery.fetched)
 
     def fetch(self, stop: threading.Event) -> bool:
-        """Fetch what has arrived, up to the limit of a transaction; False if nothing had."""
+        """Fetch what has arrived, up to the limit of a transaction; False if nothing had.
+
+        Raises StreamRecreatedError; the table is to be opened again then.
+        """
         limit, before, has_found = self.options.max_changes, 0, False
         ends_at = time.monotonic() + max(self.options.gather_s, 0.05)
-        try:
-            while True:
-                is_ahead = self.reader.has_read_ahead(self.delivery.durable)
-                is_some = not stop.is_set() and self.delivery.fetch(limit, _FETCH_S)
-                has_found = has_found or is_some
-                fetched, before = count_changes(self.delivery.fetched) - before, count_changes(self.delivery.fetched)
-                is_full = self.delivery.is_full(limit)
-                self.has_more = is_some and (is_ahead or is_full or fetched >= _MANY)
-                if not self.has_more or is_full or time.monotonic() > ends_at:
-                    break
-            if has_found and time.monotonic() - self.verified_at > _VERIFY_S:
-                self.delivery.check_progress()
-                self.verified_at = time.monotonic()
-        except StreamRecreatedError:
-            self._begin()
-            return True
+        while True:
+            is_ahead = self.reader.has_read_ahead(self.delivery.durable)
+            is_some = not stop.is_set() and self.delivery.fetch(limit, _FETCH_S)
+            has_found = has_found or is_some
+            fetched, before = count_changes(self.delivery.fetched) - before, count_changes(self.delivery.fetched)
+            is_full = self.delivery.is_full(limit)
+            self.has_more = is_some and (is_ahead or is_full or fetched >= _MANY)
+            if not self.has_more or is_full or time.monotonic() > ends_at:
+                break
+        if has_found and time.monotonic() - self.verified_at > _VERIFY_S:
+            self.delivery.check_progress()
+            self.verified_at = time.monotonic()
         return has_found
 
     def confirm(self, work: TableChanges) -> None:

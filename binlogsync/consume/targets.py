@@ -96,6 +96,11 @@ class Target(Protocol):
         return
 
     @property
+    def is_repair_due(self) -> bool:
+        """True when a gap is open that `repair` could not repair, and it is time to try again."""
+        return False
+
+    @property
     def load_progress(self) -> ReadProgress | None:
         """How far the last load of existing rows is, for a target that loads them; None before the first one."""
         return None

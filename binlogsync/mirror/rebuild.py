@@ -8,6 +8,7 @@ Changes before that checkpoint, which the stream delivers later, are skipped.
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 import threading
 import time
@@ -78,6 +79,7 @@ class RebuildableMirror(Target):
         self._stop = threading.Event()
         self._failed_repairs = 0
         self._next_read_at = 0.0
+        self._repair_at = math.inf
 
     @property
     def load_progress(self) -> ReadProgress | None:
@@ -128,10 +130,14 @@ class RebuildableMirror(Target):
 
         Until then the gap stays open, the mirror's check fails, and changes are applied.
         """
+        self._repair_at = math.inf
         with self.tables.begin(keep_open=True) as transaction:
             opened = [gap for gap in transaction.load_gaps(key) if not gap.resolution]
             is_known = transaction.load_mirror(self.database, self.table).is_known
-        if not opened or self.source is None or time.monotonic() < self._next_read_at:
+        if not opened or self.source is None:
+            return
+        if time.monotonic() < self._next_read_at:
+            self._repair_at = self._next_read_at
             return
         if not is_known and progress == NO_PROGRESS:
             return  # the first change triggers the snapshot
@@ -144,10 +150,15 @@ class RebuildableMirror(Target):
         except BinlogSyncError as error:
             self._failed_repairs += 1
             wait_s = backoff_s(_MIN_REPAIR_WAIT_S, _MAX_REPAIR_WAIT_S, self._failed_repairs)
-            self._next_read_at = time.monotonic() + wait_s
+            self._next_read_at = self._repair_at = time.monotonic() + wait_s
             log.error("%s may be incorrect, and rebuilding it failed: %s; retrying in %.0f s", key, error, wait_s)
         else:
             self._failed_repairs = 0
+
+    @property
+    def is_repair_due(self) -> bool:
+        """See Target."""
+        return time.monotonic() >= self._repair_at
 
     def wait_to_rebuild(self, reason: RebuildReason, stop: threading.Event) -> bool:
         """Wait after a recent rebuild if the reason may repeat; False when `stop` is set."""

@@ -111,6 +111,14 @@ class TableStoreContract(MirrorContract, ChangeContract, LoadContract, Published
         with store.begin() as transaction:
             assert dict(transaction.load_all_progress()) == dict(zip(keys, moved, strict=True))
 
+    def test_a_consumer_that_was_removed_and_began_again_is_noticed(self, store: TableStore) -> None:
+        with store.begin() as transaction:
+            before = transaction.move_progress(KEY, NO_PROGRESS, replace(NO_PROGRESS, seen=3))
+            transaction.forget_progress(KEY)
+            transaction.move_progress(KEY, NO_PROGRESS, replace(NO_PROGRESS, seen=4))  # of the same epoch
+        with pytest.raises(ConsumeError, match="changed by another process"), store.begin() as transaction:
+            transaction.move_progress(KEY, before, before)
+
     def test_consumers_are_independent(self, store: TableStore) -> None:
         others = [replace(KEY, client="c2"), replace(KEY, source="s2"), replace(KEY, database="d2")]
         with store.begin() as transaction:

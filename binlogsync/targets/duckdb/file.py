@@ -46,6 +46,7 @@ _COMMAND = 100
 _LOCK_S = 0.2
 """Seconds until a thread that waits for another one looks whether that waits for another process."""
 _LAST_WAIT_S = 2.0
+_RELEASE_S = 1.0
 
 
 quote = quote_ansi
@@ -212,10 +213,14 @@ class DuckFile:
         shared = self._shared
         if id(self) not in shared.keepers:
             return
-        with shared.lock:
-            shared.keepers.discard(id(self))
-            if not self._stays_open():
-                shared.close()
+        shared.keepers.discard(id(self))
+        # A transaction that takes longer closes the file at its end, if no other object keeps it open.
+        if shared.lock.acquire(timeout=_RELEASE_S):
+            try:
+                if not self._stays_open():
+                    shared.close()
+            finally:
+                shared.lock.release()
 
     @property
     def is_open(self) -> bool:

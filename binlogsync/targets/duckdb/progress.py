@@ -23,14 +23,13 @@ _FIELDS = "server_uuid, gtid, file, pos, row, txn_order, sequence, seen, changes
 _KEY_OF_P = ", ".join(f"p.{name}" for name in _KEY.split(", "))
 _SET = ", ".join(f"{name} = v.{name}" for name in _FIELDS.split(", "))
 _SAME = " AND ".join(f"p.{name} = v.{name}" for name in _KEY.split(", "))
-_TEXTS = ("client", "source", "database", "table_name", "server_uuid", "gtid", "file")
-_NUMBERS = ("pos", "row", "txn_order", "sequence", "seen", "changes", "epoch")
-_BEFORE = ("epoch_before", "sequence_before", "changes_before")
+_UNCHANGED = " AND ".join(f"p.{name} IS NOT DISTINCT FROM v.{name}_before" for name in _FIELDS.split(", "))
+_TEXTS = ("server_uuid", "gtid", "file", "stream")
+_VALUE_TYPES = {name: pa.string() if name in _TEXTS else pa.uint64() for name in _FIELDS.split(", ")}
 _TYPES = {
-    **dict.fromkeys(_TEXTS, pa.string()),
-    **dict.fromkeys(_NUMBERS, pa.uint64()),
-    "stream": pa.string(),
-    **dict.fromkeys(_BEFORE, pa.uint64()),
+    **dict.fromkeys(_KEY.split(", "), pa.string()),
+    **_VALUE_TYPES,
+    **{f"{name}_before": kind for name, kind in _VALUE_TYPES.items()},
 }
 
 
@@ -78,8 +77,7 @@ def move_all_progress(
     with rows_as_view(connection, _rows_of(moved, [before for _, before, _ in moves])):
         # Updated in place: each transaction until the next checkpoint would read rows that were deleted.
         rows = connection.execute(
-            f"UPDATE {PROGRESS} AS p SET {_SET}, moved_at = now() FROM {VIEW} AS v WHERE {_SAME} AND "
-            "p.epoch = v.epoch_before AND p.sequence = v.sequence_before AND p.changes = v.changes_before "
+            f"UPDATE {PROGRESS} AS p SET {_SET}, moved_at = now() FROM {VIEW} AS v WHERE {_SAME} AND {_UNCHANGED} "
             f"RETURNING {_KEY_OF_P}"
         ).fetchall()
         updated = {ProgressKey(*row) for row in rows}
@@ -98,7 +96,7 @@ def _rows_of(moved: Sequence[tuple[ProgressKey, ConsumerProgress]], before: Sequ
     """The rows of the table PROGRESS, with values of the rows that they replace."""
     columns = [
         *zip(*((*key_values(key), *_values_of(after)) for key, after in moved), strict=True),
-        *zip(*((one.epoch, one.sequence, one.changes) for one in before), strict=True),
+        *zip(*map(_values_of, before), strict=True),
     ]
     arrays = [pa.array(values, kind) for values, kind in zip(columns, _TYPES.values(), strict=True)]
     return pa.Table.from_arrays(arrays, names=list(_TYPES))
