@@ -15,6 +15,7 @@
     │   └── LeaseLostError     another tail holds the lease now
     ├── ConsumeError           a consumer cannot continue
     │   ├── ClientTakenError   another live consumer has this client id
+    │   ├── ProgressConflictError  another process has changed the stored progress
     │   ├── ModelError         a model does not fit the table
     │   └── HandlerError       the user's handler raised
     └── EmbeddedServerError    a private server cannot be installed or does not start
@@ -140,6 +141,10 @@ class LeaseLostError(StoreError):
 
 class ConsumeError(BinlogSyncError):
     """A consumer cannot continue."""
+
+
+class ProgressConflictError(ConsumeError):
+    """The stored progress of a consumer is not what it stored last: another process has changed it."""
 
 
 class TargetBusyError(ConsumeError):

@@ -18,6 +18,7 @@ from binlogsync.nats.reader import StreamReader
 from binlogsync.nats.source_removal import delete_source_streams
 from binlogsync.stores import PositionStore
 from binlogsync.targets import TableStore, TableTransaction
+from binlogsync.targets.records import ReplayRecord
 
 PROGRESS_OF = "the progress of"
 """Begin of what `remove_table` returns for the progress of a consumer."""
@@ -52,9 +53,10 @@ def remove_source(
 ) -> list[str]:
     """Delete the stream of a source with its durables and buckets, its checkpoint, its bookmarks and its facts.
 
-    With `drop` also the progress of its consumers in `target`, and the tables of its mirrors. Returns what was deleted,
-    a line each; a removal that was interrupted can be repeated. Raises ConfigError if a consumer of another source has
-    the same mirror, LeaseLostError while a tail of the source is alive, SinkError, StoreError, ConsumeError.
+    With `drop` also the progress of its consumers in `target`, the tables of its mirrors, and its unfinished replays,
+    whose tables stay. Returns what was deleted, a line each; a removal that was interrupted can be repeated. Raises
+    ConfigError if a consumer of another source has the same mirror, LeaseLostError while a tail of the source is
+    alive, SinkError, StoreError, ConsumeError.
     """
     lease = positions.leases.claim(source, owner)
     try:
@@ -74,6 +76,9 @@ def remove_source(
         positions.leases.release(lease)
     if drop and target is not None:
         with target.begin() as transaction:
+            for replay in _find_replays(transaction, source):
+                transaction.forget_replay(replay)
+                deleted.append(f"the unfinished replay {replay.request!r} of {replay.database}.{replay.table}")
             keys = _find_consumers(transaction, source)
             for key in keys:
                 deleted += _drop_consumer(transaction, key, keys)
@@ -81,7 +86,13 @@ def remove_source(
 
 
 def _find_consumers(transaction: TableTransaction, source: str) -> list[ProgressKey]:
-    return [key for key in transaction.load_all_progress() if key.source == source]
+    replays = {replay.key for replay in _find_replays(transaction, source)}
+    return [key for key in transaction.load_all_progress() if key.source == source and key not in replays]
+
+
+def _find_replays(transaction: TableTransaction, source: str) -> list[ReplayRecord]:
+    """The unfinished replays of the source."""
+    return [each for each in transaction.load_replays() if each.source == source and not each.is_finished]
 
 
 def _check_owners(transaction: TableTransaction, key: ProgressKey, removed: Collection[ProgressKey]) -> bool:

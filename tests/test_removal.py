@@ -17,6 +17,7 @@ from binlogsync.stores.sqlite import SQLitePositionStore
 from binlogsync.targets import TableStore
 from binlogsync.targets.factory import open_store
 from binlogsync.targets.progress import NO_PROGRESS, ProgressKey
+from binlogsync.targets.records import ReplayRecord
 from tests.targets.contract_mirrors import SCHEMA
 
 KEY = ProgressKey("client", "removal", "shop", "things")
@@ -70,3 +71,25 @@ def test_a_mirror_of_two_clients_of_the_source_is_removed_with_both(
     with target.begin() as transaction:
         assert transaction.list_all_mirrors() == set()
         assert transaction.load_all_progress() == {}
+
+
+@pytest.mark.server
+def test_an_unfinished_replay_keeps_no_mirror_and_is_removed_with_its_source(
+    target: TableStore, positions: SQLitePositionStore, nats_server: NATSServer
+) -> None:
+    own = ReplayRecord("1", "removal", "shop", "things", "oldest .. head", "table replay_shop.things", "{}")
+    other = replace(own, number="2", source="other")
+    with target.begin() as transaction:
+        for replay in (own, other):
+            transaction.insert_replay(replay)
+    for replay in (own, other):
+        add_owner(target, replay.key)
+    deleted = remove_source(NatsOptions(url=nats_server.url), positions, target, "removal", owner="test", drop=True)
+    assert set(deleted) == {
+        "the mirror shop.things",
+        f"the progress of {KEY}",
+        "the unfinished replay 'oldest .. head' of shop.things",
+    }
+    with target.begin() as transaction:
+        assert list(transaction.load_replays()) == [other]
+        assert set(transaction.load_all_progress()) == {other.key}

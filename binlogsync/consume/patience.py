@@ -59,11 +59,16 @@ class TargetPatience:
         self._since = None
 
 
-def wait_while_busy(action: Callable[[], T], stop: threading.Event) -> T:
-    """Call the function, again while another process has its target open. Raises TargetBusyError at the end of that."""
-    patience = TargetPatience()
+def wait_while_busy(action: Callable[[], T], stop: threading.Event, applied: Callable[[], int] = lambda: 0) -> T:
+    """Call the function, again while another process has its target open. Raises TargetBusyError at the end of that.
+
+    `applied` returns how many changes were stored: the wait is a new one if a call has stored some.
+    """
+    patience, before = TargetPatience(), applied()
     while True:
         try:
             return action()
         except TargetBusyError as error:
+            if before != (before := applied()):
+                patience.end()
             patience.wait(error, stop)

@@ -2,7 +2,7 @@
 
     findings = preflight(config)
     check(findings)
-    checkpoint = resolve_start(config, parse_start("now"))
+    checkpoint = resolve_start(config, parse_start("now"))  # of binlogsync.start_notation
     with BinlogDump(config, checkpoint) as dump, ReadAhead(dump) as ahead:
         chunk = ahead.next(timeout_s=1.0)
 

@@ -113,7 +113,7 @@ class ReplayResult:
         ranges: the ranges that were read, in order, with exact counts.
         before: changes that earlier runs of this replay stored.
         seconds: duration of this run.
-        is_finished: False when the run was stopped.
+        is_finished: False when the run was stopped before the end.
         is_resumed: True when it resumed an earlier run, and so kept its bounds: "head" is the head at the first start.
     """
 
@@ -170,6 +170,7 @@ class _ReplayRun:
     on_progress: Callable[[ReplayProgress], None] | None
     done: list[RangeResult] = field(default_factory=list)
     before: int = 0
+    is_finished: bool = False
     begun_s: float = field(default_factory=time.monotonic)
     reported_s: float = 0.0
 
@@ -184,6 +185,7 @@ class _ReplayRun:
         if not self.stop.is_set():
             applied.check()
             wait_while_busy(target.finish, self.stop)
+            self.is_finished = True
 
     def _read(self, index: int, range_: ReplayRange, applied: AppliedFilter) -> Generator[Sequence[StreamBatch]]:
         """The same for one range."""
@@ -224,7 +226,7 @@ class _ReplayRun:
         """The result after all ranges were read, or after a stop."""
         seconds = time.monotonic() - self.begun_s
         is_resumed = self.plan.number != self.task.plan.number
-        return ReplayResult(self.plan, tuple(self.done), self.before, seconds, not self.stop.is_set(), is_resumed)
+        return ReplayResult(self.plan, tuple(self.done), self.before, seconds, self.is_finished, is_resumed)
 
 
 def _count_rows(items: Sequence[StreamBatch]) -> int:

@@ -6,23 +6,26 @@ because older row images would overwrite newer ones; it builds a separate table 
 rebuild the mirror itself, rewind its consumer.
 
 A replay has a consumer's progress, under a client id of its own, so killing the process loses or repeats nothing. A
-record (ReplayRecord) has its plan, and whether it is finished.
+record (ReplayRecord) has its plan, and whether it is finished. Each start updates the progress, so a process that still
+runs the same replay fails at its next write. A new replay to a table deletes the record and the progress of unfinished
+ones to the same table: they fail too, and begin anew when they are started again.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from binlogsync.change_batch import ChangeBatch
 from binlogsync.consume.boundaries import drop_first
 from binlogsync.consume.patience import wait_while_busy
-from binlogsync.consume.progress import ConsumerProgress, ProgressKey, Tracker
+from binlogsync.consume.progress import ConsumerProgress, Tracker
 from binlogsync.consume.seek import count_applied
 from binlogsync.consume.targets import TableChanges, Target
-from binlogsync.errors import ConfigError
+from binlogsync.errors import ConfigError, ConsumeError, ProgressConflictError
 from binlogsync.mirror.target import Mirror
 from binlogsync.nats.reader import StreamBatch
 from binlogsync.replay.ranges import ReplayPlan
@@ -52,39 +55,84 @@ class HandlerTarget:
             plan.number, plan.source, plan.database, plan.table, plan.request, self.name, plan.to_text()
         )
         with self.tables.begin() as transaction:
-            stored = transaction.load_replay(record)
+            stored = self._find_unfinished(transaction, record)
             if stored is None:
-                self._prepare(transaction, plan)
                 transaction.insert_replay(record)
             else:
-                plan = ReplayPlan.from_text(stored.plan)
-            key = ProgressKey(f"backfill {plan.number}", plan.source, plan.database, plan.table)
-            self._tracker = Tracker(key, transaction.load_progress(key))
+                record, plan = stored, ReplayPlan.from_text(stored.plan)
+            progress = transaction.load_progress(record.key)
+            if progress.is_new:
+                self._prepare(transaction, record)
+            self._tracker = Tracker(record.key, transaction.move_progress(record.key, progress, progress))
         self._number = plan.number
-        return ReplayState(plan, stored_up_to(self._tracker.progress))
+        return ReplayState(plan, stored_up_to(progress))
 
     def write(self, items: Sequence[StreamBatch], stop: threading.Event) -> None:
-        """Call the handler with the changes; waits while another process has the file open. Raises ConsumeError."""
+        """Call the handler with the changes; waits while another process has the file open.
+
+        Raises ConsumeError, also if another process has started the same replay since.
+        """
         tracker = self._tracker
         assert tracker is not None
         before = tracker.applied
-        wait_while_busy(
-            lambda: self._target.take([TableChanges(tracker, drop_first(items, tracker.applied - before))], stop), stop
-        )
+
+        def take() -> None:
+            self._check_progress()  # the handler is not called again before the file can be opened
+            self._target.take([TableChanges(tracker, drop_first(items, tracker.applied - before))], stop)
+
+        try:
+            with self._explained():
+                wait_while_busy(take, stop, lambda: tracker.applied)
+        finally:
+            self.tables.release()
 
     def finish(self) -> None:
         """Store the end time, and delete the progress of the replay."""
         assert self._tracker is not None
-        with self.tables.begin() as transaction:
+        key = self._tracker.key
+        with self._explained(), self.tables.begin() as transaction:
+            key.check(self._tracker.progress, transaction.load_progress(key))
             transaction.finish_replay(self._number)
-            transaction.forget_progress(self._tracker.key)
+            transaction.forget_progress(key)
 
     def close(self) -> None:
         """Close the file."""
         self.tables.release()
 
-    def _prepare(self, transaction: TableTransaction, plan: ReplayPlan) -> None:
-        """Prepare the tables for a new replay."""
+    def _find_unfinished(self, transaction: TableTransaction, record: ReplayRecord) -> ReplayRecord | None:
+        """The replay to resume; None if there is none."""
+        for each in self._find_replays(transaction, record):
+            if not each.is_finished and (each.source, each.request) == (record.source, record.request):
+                return each
+        return None
+
+    def _find_replays(self, transaction: TableTransaction, record: ReplayRecord) -> list[ReplayRecord]:
+        """The replays of a table of that name to this target, in the order in which they began."""
+        same = (record.database, record.table, record.target)
+        return [each for each in transaction.load_replays() if (each.database, each.table, each.target) == same]
+
+    def _prepare(self, transaction: TableTransaction, record: ReplayRecord) -> None:
+        """Prepare the tables for a replay that has stored nothing."""
+
+    def _check_progress(self) -> None:
+        """Raise ProgressConflictError if the replay was started again."""
+        assert self._tracker is not None
+        with self.tables.begin() as transaction:
+            self._tracker.key.check(self._tracker.progress, transaction.load_progress(self._tracker.key))
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Raise ConsumeError with the reason if the progress is not that of this process."""
+        assert self._tracker is not None
+        try:
+            yield
+        except ProgressConflictError as error:
+            key = self._tracker.key
+            raise ConsumeError(
+                f"{key.database}.{key.table}: this replay to {self.name} was started again by another process, another "
+                "one that replaces its output was started, or its source was removed; this one stores nothing more. "
+                "If it is needed, start it again when no other one runs"
+            ) from error
 
 
 class TableTarget(HandlerTarget):
@@ -105,8 +153,17 @@ class TableTarget(HandlerTarget):
             ddl = replace(ddl, tables=tuple((_replay_database(database), table) for database, table in ddl.tables))
         return replace(batch, schema=replace(batch.schema, database=self.database), ddl=ddl)
 
-    def _prepare(self, transaction: TableTransaction, plan: ReplayPlan) -> None:
-        transaction.forget_mirror(self.database, plan.table)
+    def _find_unfinished(self, transaction: TableTransaction, record: ReplayRecord) -> ReplayRecord | None:
+        """See HandlerTarget; the table has the rows of the newest replay only."""
+        found = super()._find_unfinished(transaction, record)
+        return found if found in self._find_replays(transaction, record)[-1:] else None
+
+    def _prepare(self, transaction: TableTransaction, record: ReplayRecord) -> None:
+        """Drop the table, and forget the unfinished replays that wrote to it."""
+        for other in self._find_replays(transaction, record):
+            if not other.is_finished and other.number != record.number:
+                transaction.forget_replay(other)
+        transaction.forget_mirror(self.database, record.table)
 
 
 def _replay_database(database: str) -> str:

@@ -43,11 +43,11 @@ class ConsumerTransaction(Protocol):
 
     @abstractmethod
     def list_consumers(self, database: str, table: str) -> Sequence[ProgressKey]:
-        """All consumers of a table with stored progress."""
+        """All consumers of a table with stored progress, without replays."""
 
     @abstractmethod
     def load_all_progress(self) -> Mapping[ProgressKey, ConsumerProgress]:
-        """The progress of all consumers. Changes nothing, also in a new store."""
+        """The progress of all consumers and of unfinished replays. Changes nothing, also in a new store."""
 
     @abstractmethod
     def load_gaps(self, key: ProgressKey) -> Sequence[ConsumerGap]:
@@ -76,8 +76,8 @@ class ConsumerTransaction(Protocol):
     # Replays.
 
     @abstractmethod
-    def load_replay(self, replay: ReplayRecord) -> ReplayRecord | None:
-        """The unfinished replay with the same table, request and target; None if there is none."""
+    def load_replays(self) -> Sequence[ReplayRecord]:
+        """All replays, in the order in which they began. Changes nothing, also in a new store."""
 
     @abstractmethod
     def insert_replay(self, replay: ReplayRecord) -> None:
@@ -86,3 +86,7 @@ class ConsumerTransaction(Protocol):
     @abstractmethod
     def finish_replay(self, number: str) -> None:
         """Store that a replay is finished."""
+
+    @abstractmethod
+    def forget_replay(self, replay: ReplayRecord) -> None:
+        """Delete the record of a replay and its progress: it cannot be resumed, and a process that runs it fails."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from binlogsync.errors import ConsumeError
+from binlogsync.errors import ProgressConflictError
 from binlogsync.position import BinlogPosition, EventPosition
 
 if TYPE_CHECKING:
@@ -95,9 +95,9 @@ class ProgressKey:
     table: str
 
     def check(self, before: ConsumerProgress, kept: ConsumerProgress) -> None:
-        """Raise ConsumeError unless the stored progress is still the one read before."""
+        """Raise ProgressConflictError unless the stored progress is still the one read before."""
         if kept != before:
-            raise ConsumeError(
+            raise ProgressConflictError(
                 f"{self}: progress was changed by another process: it was {before} and is {kept} now. If another "
                 "consumer runs with this client id, stop one of the two or use another client id; if the consumer was "
                 "rewound, run it again"

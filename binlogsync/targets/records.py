@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from binlogsync.targets.progress import ProgressKey
 
+REPLAY_CLIENT = "backfill "
+"""Begin of the client id of a replay; its number follows."""
 GapKind = Literal["retention", "recreated", "accepted", "foreign_key", "verification"]
 
 
@@ -157,6 +159,7 @@ class ReplayRecord:
         request: the request, as given.
         target: name of its target.
         plan: its plan, as text.
+        is_finished: False while it can be resumed.
     """
 
     number: str
@@ -166,3 +169,9 @@ class ReplayRecord:
     request: str
     target: str
     plan: str
+    is_finished: bool = False
+
+    @property
+    def key(self) -> ProgressKey:
+        """Its progress, while it is not finished: that of a client of its own."""
+        return ProgressKey(f"{REPLAY_CLIENT}{self.number}", self.source, self.database, self.table)

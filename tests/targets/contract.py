@@ -164,17 +164,23 @@ class TableStoreContract(MirrorContract, ChangeContract, LoadContract, Published
             assert list(transaction.load_skips(KEY)) == [skip]
             assert list(transaction.load_skips(replace(KEY, client="other"))) == []
 
-    def test_an_unfinished_replay_is_found_again(self, store: TableStore, opener: Opener) -> None:
+    def test_replays_are_listed_in_order_until_they_are_forgotten(self, store: TableStore, opener: Opener) -> None:
         replay = ReplayRecord("n1", "main", "shop", "things", "oldest..head", "table", '{"plan":1}')
         with store.begin() as transaction:
-            assert transaction.load_replay(replay) is None
+            assert list(transaction.load_replays()) == []
             transaction.insert_replay(replay)
         with opener().begin() as transaction:
-            assert transaction.load_replay(replace(replay, request="other")) is None
-            again = replace(replay, number="n2", plan='{"plan":2}')
-            assert transaction.load_replay(again) == replay
+            assert list(transaction.load_replays()) == [replay]
             transaction.finish_replay("n1")
-            assert transaction.load_replay(again) is None
+        other = replace(replay, number="n2", plan='{"plan":2}')
+        with opener().begin() as transaction:
+            transaction.insert_replay(other)
+            transaction.move_progress(other.key, NO_PROGRESS, NO_PROGRESS)
+            assert list(transaction.load_replays()) == [replace(replay, is_finished=True), other]
+            assert list(transaction.list_consumers("shop", "things")) == []
+            transaction.forget_replay(other)
+            assert list(transaction.load_replays()) == [replace(replay, is_finished=True)]
+            assert transaction.load_progress(other.key) == NO_PROGRESS
 
     def test_all_progress_and_mirrors_are_listed(self, store: TableStore, opener: Opener) -> None:
         with store.begin() as transaction:

@@ -13,9 +13,12 @@ from binlogsync.targets.duckdb.file import META_SCHEMA, ensure_once, first_row
 from binlogsync.targets.duckdb.names import MIRRORS, has_relation
 from binlogsync.targets.duckdb.row_images import VIEW, rows_as_view
 from binlogsync.targets.progress import NO_PROGRESS, ConsumerProgress, ProgressKey
+from binlogsync.targets.records import REPLAY_CLIENT
 
 PROGRESS = f"{META_SCHEMA}.progress"
 """The table, as SQL."""
+REPLAYS = f"{META_SCHEMA}.backfills"
+"""The table of replays, as SQL."""
 KEY_CONDITION = "client = ? AND source = ? AND database = ? AND table_name = ?"
 """SQL that selects the rows of a consumer, in each table of META_SCHEMA; its values are those of key_values."""
 _KEY = "client, source, database, table_name"
@@ -121,10 +124,12 @@ def forget_progress(connection: duckdb.DuckDBPyConnection, key: ProgressKey) -> 
 
 
 def list_consumers(connection: duckdb.DuckDBPyConnection, database: str, table: str) -> list[ProgressKey]:
-    """All consumers of a table with stored progress."""
+    """All consumers of a table with stored progress, without replays."""
     ensure_progress(connection)
     rows = connection.execute(
-        f"SELECT client, source FROM {PROGRESS} WHERE database = ? AND table_name = ? ORDER BY ALL", [database, table]
+        f"SELECT client, source FROM {PROGRESS} WHERE database = ? AND table_name = ? "
+        f"AND {_is_no_replay(connection)} ORDER BY ALL",
+        [database, table],
     ).fetchall()
     return [ProgressKey(client, source, database, table) for client, source in rows]
 
@@ -134,7 +139,14 @@ def list_mirrors(connection: duckdb.DuckDBPyConnection, client: str, source: str
     ensure_progress(connection)
     connection.execute(
         f"SELECT database, table_name FROM {PROGRESS} JOIN {MIRRORS} USING (database, table_name) "
-        "WHERE client = ? AND source = ?",
+        f"WHERE client = ? AND source = ? AND {_is_no_replay(connection)}",
         [client, source],
     )
     return set(connection.fetchall())
+
+
+def _is_no_replay(connection: duckdb.DuckDBPyConnection) -> str:
+    """SQL that is true for the progress of a consumer: a replay has some too, but never the mirror of its table."""
+    if not has_relation(connection, META_SCHEMA, "backfills"):
+        return "true"
+    return f"client NOT IN (SELECT '{REPLAY_CLIENT}' || number FROM {REPLAYS})"

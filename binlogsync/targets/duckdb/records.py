@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime
 
 import duckdb
 
-from binlogsync.targets.duckdb.file import META_SCHEMA, first_row
-from binlogsync.targets.duckdb.progress import KEY_CONDITION, key_values
+from binlogsync.targets.duckdb.file import META_SCHEMA
+from binlogsync.targets.duckdb.names import has_relation
+from binlogsync.targets.duckdb.progress import KEY_CONDITION, REPLAYS, key_values
 from binlogsync.targets.progress import ProgressKey
 from binlogsync.targets.records import ConsumerGap, ReplayRecord, RewindRecord, Skip
 from binlogsync.text_format import time_of_us
 
 _GAPS, _SKIPS = f"{META_SCHEMA}.gaps", f"{META_SCHEMA}.skips"
-_REPLAYS = f"{META_SCHEMA}.backfills"
+_REPLAY_FIELDS = "number, source, database, table_name, words, target, plan"
 SKIP_COLUMNS = (
     "(client VARCHAR, source VARCHAR, database VARCHAR, table_name VARCHAR, change_id VARCHAR, op VARCHAR, "
     "position VARCHAR, change JSON, reason VARCHAR, skipped_by VARCHAR, skipped_at TIMESTAMPTZ)"
@@ -92,35 +93,37 @@ def insert_rewind(
     )
 
 
-def load_replay(connection: duckdb.DuckDBPyConnection, replay: ReplayRecord) -> ReplayRecord | None:
-    """The unfinished replay with the same table, request and target; None if there is none."""
-    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {META_SCHEMA}")
-    connection.execute(
-        f"CREATE TABLE IF NOT EXISTS {_REPLAYS} (number VARCHAR, source VARCHAR, database VARCHAR, table_name VARCHAR, "
-        "words VARCHAR, target VARCHAR, plan JSON, begun_at TIMESTAMPTZ, finished_at TIMESTAMPTZ)"
-    )
-    same = [replay.source, replay.database, replay.table, replay.request, replay.target]
-    row = first_row(
-        connection,
-        f"SELECT number, plan FROM {_REPLAYS} WHERE source = ? AND database = ? AND table_name = ? "
-        "AND words = ? AND target = ? AND finished_at IS NULL",
-        same,
-    )
-    return None if row is None else replace(replay, number=row[0], plan=row[1])
+def load_replays(connection: duckdb.DuckDBPyConnection) -> list[ReplayRecord]:
+    """All replays, in the order in which they began. Changes nothing in a file without replays."""
+    if not has_relation(connection, META_SCHEMA, "backfills"):
+        return []
+    rows = connection.execute(
+        f"SELECT {_REPLAY_FIELDS}, finished_at IS NOT NULL FROM {REPLAYS} ORDER BY begun_at, rowid"
+    ).fetchall()
+    return [ReplayRecord(*row) for row in rows]
 
 
 def insert_replay(connection: duckdb.DuckDBPyConnection, replay: ReplayRecord) -> None:
     """Store that a replay has begun."""
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {META_SCHEMA}")
     connection.execute(
-        f"INSERT INTO {_REPLAYS} (number, source, database, table_name, words, target, plan, begun_at) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, now())",
-        list(asdict(replay).values()),
+        f"CREATE TABLE IF NOT EXISTS {REPLAYS} (number VARCHAR, source VARCHAR, database VARCHAR, table_name VARCHAR, "
+        "words VARCHAR, target VARCHAR, plan JSON, begun_at TIMESTAMPTZ, finished_at TIMESTAMPTZ)"
+    )
+    connection.execute(
+        f"INSERT INTO {REPLAYS} ({_REPLAY_FIELDS}, begun_at) VALUES (?, ?, ?, ?, ?, ?, ?, now())",
+        [replay.number, replay.source, replay.database, replay.table, replay.request, replay.target, replay.plan],
     )
 
 
 def finish_replay(connection: duckdb.DuckDBPyConnection, number: str) -> None:
     """Store that a replay is finished."""
-    connection.execute(f"UPDATE {_REPLAYS} SET finished_at = now() WHERE number = ?", [number])
+    connection.execute(f"UPDATE {REPLAYS} SET finished_at = now() WHERE number = ?", [number])
+
+
+def delete_replay(connection: duckdb.DuckDBPyConnection, number: str) -> None:
+    """Delete the record of a replay."""
+    connection.execute(f"DELETE FROM {REPLAYS} WHERE number = ?", [number])
 
 
 def _make_gaps(connection: duckdb.DuckDBPyConnection) -> None:

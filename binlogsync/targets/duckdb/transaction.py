@@ -84,14 +84,18 @@ class DuckTransaction(TableTransaction):
     def insert_rewind(self, record: RewindRecord) -> None:
         records.insert_rewind(self._connection, record)
 
-    def load_replay(self, replay: ReplayRecord) -> ReplayRecord | None:
-        return records.load_replay(self._connection, replay)
+    def load_replays(self) -> Sequence[ReplayRecord]:
+        return records.load_replays(self._connection)
 
     def insert_replay(self, replay: ReplayRecord) -> None:
         records.insert_replay(self._connection, replay)
 
     def finish_replay(self, number: str) -> None:
         records.finish_replay(self._connection, number)
+
+    def forget_replay(self, replay: ReplayRecord) -> None:
+        records.delete_replay(self._connection, replay.number)
+        progress.forget_progress(self._connection, replay.key)
 
     @property
     def converter(self) -> DuckConverter:
