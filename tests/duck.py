@@ -82,7 +82,7 @@ def query_elsewhere(path: Path, sql: str) -> str:
 
 
 def make_older(path: Path, *statements: str) -> None:
-    """Put a file in place of this one that differs by these statements, as a file of an earlier version does."""
+    """Replace the file by one that differs by these statements, as a file of an earlier version does."""
     with duckdb.connect(str(path)) as connection:
         for statement in statements:
             connection.execute(statement)

@@ -5,10 +5,10 @@ applies exactly once what the handler writes over the connection that it is give
 because older row images would overwrite newer ones; it builds a separate table from the changes of the range only. To
 rebuild the mirror itself, rewind its consumer.
 
-A replay has a consumer's progress, under a client id of its own, so killing the process loses or repeats nothing. A
+A replay has a consumer's progress, under a separate client id, so killing the process loses or repeats nothing. A
 record (ReplayRecord) has its plan, and whether it is finished. Each start updates the progress, so a process that still
 runs the same replay fails at its next write. A new replay to a table deletes the record and the progress of unfinished
-ones to the same table: they fail too, and begin anew when they are started again.
+ones to the same table: they fail too, and start from the beginning when they are started again.
 """
 
 from __future__ import annotations

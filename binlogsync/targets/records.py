@@ -173,5 +173,5 @@ class ReplayRecord:
 
     @property
     def key(self) -> ProgressKey:
-        """Its progress, while it is not finished: that of a client of its own."""
+        """Its progress, while it is not finished: that of a separate client."""
         return ProgressKey(f"{REPLAY_CLIENT}{self.number}", self.source, self.database, self.table)

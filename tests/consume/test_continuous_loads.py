@@ -133,7 +133,7 @@ def test_a_load_begins_although_applied_changes_are_delivered_again(
     stream.write(ALL, *[SampleTransaction((0,))] * applied)
     with live(stream, [mirror(table, path) for table in TABLES[:3]]) as running:
         running.wait(lambda: running.changes["t0"] == len(stream.ids["t0"]), "the first changes")
-    with DuckStore(path).begin() as transaction:  # as after a change of the stream: its sequences say nothing
+    with DuckStore(path).begin() as transaction:  # as after a change of the stream
         before = transaction.load_progress(key)
         transaction.move_progress(key, before, replace(before, sequence=0, seen=0))
     loaded = MirrorWithLongLoad(path, "t0")

@@ -181,7 +181,7 @@ class DuckFile:
         With `keep_open` the file stays open after the transaction, until it has been open for `hold_s`, so that the
         next transactions share the cost of opening. After a long checkpoint, the file stays open up to
         `longest_hold_s`. The caller must call `release` afterwards.
-        With `is_small`, which says that few rows are changed, statements run in one thread unless the file is large.
+        With `is_small`, for a transaction that changes few rows, statements run in one thread unless the file is large.
         Exceptions of DuckDB are raised as `error`.
         """
         import duckdb

@@ -78,7 +78,7 @@ def move_all_progress(
     ensure_progress(connection)
     moved = [(key, replace(after, epoch=before.epoch + 1)) for key, before, after in moves]
     with rows_as_view(connection, _rows_of(moved, [before for _, before, _ in moves])):
-        # Updated in place: each transaction until the next checkpoint would read rows that were deleted.
+        # Not deleted and inserted: until the next checkpoint, each transaction would read the deleted rows too.
         rows = connection.execute(
             f"UPDATE {PROGRESS} AS p SET {_SET}, moved_at = now() FROM {VIEW} AS v WHERE {_SAME} AND {_UNCHANGED} "
             f"RETURNING {_KEY_OF_P}"

@@ -56,10 +56,10 @@ def load_stored_states(
     connection: duckdb.DuckDBPyConnection, names: Sequence[tuple[str, str]]
 ) -> dict[tuple[str, str], MirrorState]:
     """The states that are stored for these (database, table), with one statement."""
-    places = ", ".join(["(?, ?)"] * len(names))
+    marks = ", ".join(["(?, ?)"] * len(names))
     rows = connection.execute(
         f"SELECT current_database(), database, table_name, {_FIELDS} FROM {MIRRORS} "
-        f"WHERE (database, table_name) IN ({places})",
+        f"WHERE (database, table_name) IN ({marks})",
         list(chain.from_iterable(names)),
     ).fetchall()
     return {(row[1], row[2]): _read_state(row[0], (row[1], row[2]), row[3:]) for row in rows}
