@@ -186,7 +186,7 @@ def test_a_file_that_another_process_has_open_fails_nothing(
         running.wait(lambda: all(running.changes[table] == 1 for table in TABLES), "the first changes")
         running.wait_quiet()
         running.wait(lambda: not any(store.is_open for store in stores.values()), "the file is closed")
-        with locked_by_another(path) as process:
+        with locked_by_another(path, 30) as process:
             stream.write(ALL)
             running.wait(lambda: "Waiting for it" in caplog.text, "the warning")
             [warning] = [record.message for record in caplog.records if "Waiting for it" in record.message]
@@ -206,7 +206,7 @@ def test_a_stop_ends_the_wait_for_a_file_that_another_process_has_open(stream: S
         running.wait(lambda: all(running.changes[table] == 1 for table in TABLES), "the first changes")
         running.wait_quiet()
         running.wait(lambda: not any(store.is_open for store in stores.values()), "the file is closed")
-        with locked_by_another(path):
+        with locked_by_another(path, 30):
             stream.write(ALL)
             running.wait(lambda: stores["t0"].holder is not None, "the wait")
             running.wait(lambda: all(len(seen.ids[table]) == 2 for table in TABLES[3:]), "the handlers")
