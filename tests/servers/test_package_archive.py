@@ -97,7 +97,11 @@ class SmallArchive:
 
     def _gpg(self, *arguments: str) -> bytes:
         command = ["gpg", "--homedir", str(self.home), "--batch", "--yes", "--pinentry-mode", "loopback", *arguments]
-        return subprocess.run(command, check=True, capture_output=True).stdout
+        for _ in range(3):  # on a busy machine gpg may give up its agent, which it starts, too early
+            done = subprocess.run(command, check=False, capture_output=True)
+            if not done.returncode:
+                return done.stdout
+        raise AssertionError(done.stderr.decode(errors="replace"))
 
 
 def _printed(*command: str) -> str:
