@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from types import TracebackType
 
 from binlogsync.consume.continuous_options import ContinuousOptions
@@ -222,8 +222,6 @@ class ContinuousPool:
                 self._events.put(error)
                 return
 
-    # The work of a thread.
-
     def _run(self) -> None:
         while (state := self._scheduler.next()) is not None:
             if self._scheduler.stalled_s() > _STALLED_S:
@@ -286,8 +284,7 @@ class ContinuousPool:
                 return False
             return True
         except StreamRecreatedError:
-            state.leave()  # opening it may load it: in another turn, without the file
-            self._scheduler.requeue(state)
+            self._reopen([state], until_applied=False)
             return False
         except BinlogSyncError as error:
             self._fail(state, error)
@@ -312,13 +309,12 @@ class ContinuousPool:
             for state in states:
                 self._fail(state, error)
             return
+        except ApplyAloneError as error:
+            self._reopen(states, error.tables, until_applied=True)
+            return
         except BinlogSyncError as error:
-            log.debug("a transaction of %d mirrors failed: %s", len(states), error)
-            for state in states:
-                state.leave()
-                if not isinstance(error, ApplyAloneError) or state.table in error.tables:
-                    state.set_alone(until_applied=isinstance(error, ApplyAloneError))
-                self._scheduler.requeue(state)
+            log.debug("a transaction of %d mirrors failed: %s; applying each alone", len(states), error)
+            self._reopen(states, {state.table for state in states}, until_applied=False)
             return
         if not any(state.live is not None and state.live.has_more for state in states):
             states[0].target.store.release()  # readers get access while the next changes are gathered
@@ -329,6 +325,14 @@ class ContinuousPool:
                 self._finish(state)
             except BinlogSyncError as error:
                 self._fail(state, error)
+
+    def _reopen(self, states: Sequence[LiveState], alone: Set[Table] = frozenset(), *, until_applied: bool) -> None:
+        """Open the tables again in another turn, without the file, because that may load them; apply some alone."""
+        for state in states:
+            state.leave()
+            if state.table in alone:
+                state.set_alone(until_applied=until_applied)
+            self._scheduler.requeue(state)
 
     def _apply_alone(self, state: LiveState) -> None:
         live, target = state.live, state.target
@@ -346,10 +350,8 @@ class ContinuousPool:
             if not self._stop.is_set():
                 live.confirm(work)
             self._finish(state)
-        except ApplyAloneError:
-            state.leave()
-            state.set_alone(until_applied=True)
-            self._scheduler.requeue(state)
+        except ApplyAloneError as error:
+            self._reopen([state], error.tables, until_applied=True)
         except BinlogSyncError as error:
             self._fail(state, error)
 
@@ -383,8 +385,6 @@ class ContinuousPool:
             self._scheduler.set_idle(state, _AGAIN_S)
 
     def _fail(self, state: LiveState, error: BinlogSyncError) -> None:
-        if state.live is not None and (done := state.live.take_result()).changes:
-            state.add_result(done)
         state.leave()
         if isinstance(error, TargetBusyError) and (self._stop.is_set() or state.patience.allows(error)):
             self._scheduler.delay_retry(state, BUSY_PAUSE_S)

@@ -146,7 +146,9 @@ class LiveState:
             log.warning("%s: %s", self.name, error)
 
     def leave(self) -> None:
-        """Leave the table after an error."""
+        """Leave the table after an error; what was applied before it is in the next result."""
+        if self.live is not None and (done := self.live.take_result()).changes:
+            self.add_result(done)
         live, self.live, self.is_signaled, self.is_proven = self.live, None, False, False
         if live is not None:
             live.leave()
