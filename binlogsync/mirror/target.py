@@ -164,8 +164,7 @@ def _apply_all(mirrors: Sequence[Mirror], todo: list[TableChanges], stop: thread
             parts, requests = _changes_to_request(transaction, mirrors, todo)
             states = _load_states(transaction, mirrors, parts)
             for index, (one, each, items) in enumerate(zip(mirrors, todo, parts, strict=True)):
-                state = states.get(one.names)
-                read_at = (state or transaction.load_mirror(*one.names)).read_at
+                state = states.get(one.names) or transaction.load_mirror(*one.names)
                 batches = [item.batch for item in items]
                 try:
                     reason = mirror.apply(
@@ -176,7 +175,7 @@ def _apply_all(mirrors: Sequence[Mirror], todo: list[TableChanges], stop: thread
                 if reason is not None:
                     rebuilds.append((index, reason))
                     items = items[: reason.done]
-                if _record_gaps(transaction, each.tracker.key, items, read_at):
+                if _record_gaps(transaction, each.tracker.key, items, state.read_at):
                     with_gap.add(index)
                 if items:
                     pairs = [(item.batch, item.last_sequence) for item in items]

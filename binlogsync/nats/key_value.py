@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import nats.js.errors
@@ -171,10 +171,8 @@ async def _replicas(js: JetStreamContext, stream: str) -> int:
 async def _create(bucket: KeyValue, key: str, value: bytes) -> int:
     """Create the key. nats-py reads a key that exists, which may have expired, or been purged, since it was refused."""
     while True:
-        try:
+        with suppress(nats.js.errors.KeyNotFoundError):
             return int(await bucket.create(key, value))
-        except nats.js.errors.KeyNotFoundError:
-            await asyncio.sleep(0)
 
 
 async def _get(bucket: KeyValue, key: str) -> tuple[bytes, int] | None:

@@ -55,14 +55,15 @@ class HandlerTarget:
             plan.number, plan.source, plan.database, plan.table, plan.request, self.name, plan.to_text()
         )
         with self.tables.begin() as transaction:
-            stored = self._find_unfinished(transaction, record)
+            others = _find_replays(transaction, record)
+            stored = self._find_unfinished(others, record)
             if stored is None:
                 transaction.insert_replay(record)
             else:
                 record, plan = stored, ReplayPlan.from_text(stored.plan)
             progress = transaction.load_progress(record.key)
             if progress.is_new:
-                self._prepare(transaction, record)
+                self._prepare(transaction, record, others)
             self._tracker = Tracker(record.key, transaction.move_progress(record.key, progress, progress))
         self._number = plan.number
         return ReplayState(plan, stored_up_to(progress))
@@ -99,20 +100,15 @@ class HandlerTarget:
         """Close the file."""
         self.tables.release()
 
-    def _find_unfinished(self, transaction: TableTransaction, record: ReplayRecord) -> ReplayRecord | None:
-        """The replay to resume; None if there is none."""
-        for each in self._find_replays(transaction, record):
+    def _find_unfinished(self, replays: Sequence[ReplayRecord], record: ReplayRecord) -> ReplayRecord | None:
+        """The replay to resume, among these to the same table; None if there is none."""
+        for each in replays:
             if not each.is_finished and (each.source, each.request) == (record.source, record.request):
                 return each
         return None
 
-    def _find_replays(self, transaction: TableTransaction, record: ReplayRecord) -> list[ReplayRecord]:
-        """The replays of a table of that name to this target, in the order in which they began."""
-        same = (record.database, record.table, record.target)
-        return [each for each in transaction.load_replays() if (each.database, each.table, each.target) == same]
-
-    def _prepare(self, transaction: TableTransaction, record: ReplayRecord) -> None:
-        """Prepare the tables for a replay that has stored nothing."""
+    def _prepare(self, transaction: TableTransaction, record: ReplayRecord, replays: Sequence[ReplayRecord]) -> None:
+        """Prepare the tables for a replay that has stored nothing; `replays` are those to the same table before it."""
 
     def _check_progress(self) -> None:
         """Raise ProgressConflictError if the replay was started again."""
@@ -153,17 +149,22 @@ class TableTarget(HandlerTarget):
             ddl = replace(ddl, tables=tuple((_replay_database(database), table) for database, table in ddl.tables))
         return replace(batch, schema=replace(batch.schema, database=self.database), ddl=ddl)
 
-    def _find_unfinished(self, transaction: TableTransaction, record: ReplayRecord) -> ReplayRecord | None:
+    def _find_unfinished(self, replays: Sequence[ReplayRecord], record: ReplayRecord) -> ReplayRecord | None:
         """See HandlerTarget; the table has the rows of the newest replay only."""
-        found = super()._find_unfinished(transaction, record)
-        return found if found in self._find_replays(transaction, record)[-1:] else None
+        return super()._find_unfinished(replays[-1:], record)
 
-    def _prepare(self, transaction: TableTransaction, record: ReplayRecord) -> None:
+    def _prepare(self, transaction: TableTransaction, record: ReplayRecord, replays: Sequence[ReplayRecord]) -> None:
         """Drop the table, and forget the unfinished replays that wrote to it."""
-        for other in self._find_replays(transaction, record):
+        for other in replays:
             if not other.is_finished and other.number != record.number:
                 transaction.forget_replay(other)
         transaction.forget_mirror(self.database, record.table)
+
+
+def _find_replays(transaction: TableTransaction, record: ReplayRecord) -> list[ReplayRecord]:
+    """The replays of a table of that name to the same target, in the order in which they began."""
+    same = (record.database, record.table, record.target)
+    return [each for each in transaction.load_replays() if (each.database, each.table, each.target) == same]
 
 
 def _replay_database(database: str) -> str:

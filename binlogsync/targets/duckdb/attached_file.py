@@ -74,7 +74,7 @@ class AttachedFile:
         make_folder(self.path.parent)
         if not self.path.exists():
             self._create()
-            self._identity = None  # the new file may have the number of the one that was deleted
+            self._identity = None  # the new file may have the inode number of the deleted one
         instance = self._ensure_instance()
         self.spill.mkdir(FOLDER_MODE, exist_ok=True)
         begun = time.thread_time()
