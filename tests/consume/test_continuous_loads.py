@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,20 +22,20 @@ from binlogsync.mirror.target import Mirror
 from binlogsync.mysql.config import MySQLConfig
 from binlogsync.nats.complete_reading import StreamRecreatedError
 from binlogsync.position import BinlogPosition, Checkpoint
+from binlogsync.servers import NATSServer
 from binlogsync.targets import TableTransaction
 from binlogsync.targets.duckdb.store import DuckStore
 from binlogsync.targets.mirror_options import MirrorOptions
 from binlogsync.targets.records import new_gap
-from tests.consume.test_continuous import (  # noqa: F401 - one is a fixture
-    ALL,
-    TABLES,
-    SixTables,
-    live,
-    mirror,
-    stream,
-)
+from tests.consume.live_pool import ALL, TABLES, SixTables, live, mirror, six_tables
 from tests.duck import SERVER_UUID
 from tests.samples import SampleTransaction
+
+
+@pytest.fixture
+def stream(nats_server: NATSServer) -> Iterator[SixTables]:
+    with six_tables(nats_server.url) as made:
+        yield made
 
 
 class MirrorWithLongLoad(Mirror):
@@ -85,7 +85,7 @@ class MirrorOfSource(Mirror):
 
 @pytest.mark.parametrize("first", [ALL, SampleTransaction((0,))], ids=["beside others", "alone"])
 def test_a_load_does_not_delay_the_other_mirrors_of_the_file(
-    stream: SixTables,  # noqa: F811
+    stream: SixTables,
     tmp_path: Path,
     first: SampleTransaction,
 ) -> None:
@@ -125,7 +125,7 @@ def test_a_mirror_is_applied_with_others_again_after_its_changes_were_applied(tm
 
 @pytest.mark.parametrize("applied", [20, 400])
 def test_a_load_begins_although_applied_changes_are_delivered_again(
-    stream: SixTables,  # noqa: F811
+    stream: SixTables,
     tmp_path: Path,
     applied: int,
 ) -> None:
@@ -149,7 +149,7 @@ def test_a_load_begins_although_applied_changes_are_delivered_again(
 
 
 def test_a_gap_is_repaired_when_the_pause_after_a_load_is_over(
-    stream: SixTables,  # noqa: F811
+    stream: SixTables,
     tmp_path: Path,
 ) -> None:
     path, key = tmp_path / "w.duckdb", stream.key("t0")
@@ -168,7 +168,7 @@ def test_a_gap_is_repaired_when_the_pause_after_a_load_is_over(
 
 
 def test_a_load_after_a_change_of_the_stream_does_not_delay_the_other_mirrors(
-    stream: SixTables,  # noqa: F811
+    stream: SixTables,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
