@@ -8,7 +8,8 @@ It is used like `WorkerPool` (pool.py), for consumers that run for hours; tables
 each table stays open, and the server reports new messages as they arrive (StreamReader.listen). A handler gets them at
 once. Mirrors of one file are gathered for a moment and applied in one transaction; if that fails, or if one has to be
 loaded again, it is applied alone for a while. Progress of handlers is stored once a second, for all in one transaction.
-Threads are started when items wait for one: a handler or a load that takes long does not delay other tables.
+Threads are started when items wait for one: a handler or a load that takes long does not delay other tables. Short work
+of several tables is done by one thread, which is faster than several that compete for the interpreter.
 
 Groups of mirrors (`ConsumerTask.together`) run in a WorkerPool of their own, which cuts at transactions of the source.
 """
@@ -24,7 +25,7 @@ from types import TracebackType
 from binlogsync.consume.continuous_options import ContinuousOptions
 from binlogsync.consume.engine import Table
 from binlogsync.consume.file_turns import FileTurns
-from binlogsync.consume.live_state import LiveState, find_moved, find_repairable
+from binlogsync.consume.live_state import LiveState, find_moved, find_repairable, may_wait, receive_together
 from binlogsync.consume.live_table import ACK_S, LiveTable
 from binlogsync.consume.patience import BUSY_PAUSE_S, end_waits
 from binlogsync.consume.pool import (
@@ -55,6 +56,7 @@ _LOOK_S = 60.0
 _AGAIN_S = 0.05
 _TEND_S = 0.25
 _STALLED_S = 0.03
+_QUICK_S = 0.03
 _RELEASE_S = 0.2
 _STORE_S = 1.0
 
@@ -70,7 +72,7 @@ class ContinuousPool:
     ) -> None:
         check_unique(tasks)
         self._open, self._options, self._stop = open_reader, options, stop
-        self._scheduler: Scheduler[LiveState] = Scheduler((), options.max_workers)
+        self._scheduler: Scheduler[LiveState] = Scheduler((), options.max_workers, quick_s=_QUICK_S, may_wait=may_wait)
         self._states: dict[Table, LiveState] = {}
         self._buffer = ProgressBuffer()
         self._readers = SharedReaders(open_reader)
@@ -165,11 +167,8 @@ class ContinuousPool:
     # Threads and connections.
 
     def _build_groups(self, tasks: Sequence[ConsumerTask]) -> WorkerPool:
-        options = WorkerPoolOptions(
-            max_workers=self._options.max_workers,
-            first_wait_s=self._options.first_wait_s,
-            longest_wait_s=self._options.longest_wait_s,
-        )
+        most, waits_s = self._options.max_workers, (self._options.first_wait_s, self._options.longest_wait_s)
+        options = WorkerPoolOptions(max_workers=most, first_wait_s=waits_s[0], longest_wait_s=waits_s[1])
         return WorkerPool(tasks, self._open, options, self._stop)
 
     def _add_state(self, task: ConsumerTask) -> None:
@@ -238,6 +237,7 @@ class ContinuousPool:
         """Fetch what has arrived for a table, and for other mirrors of its file, and apply it."""
         live, scope = first.live, first.scope
         if live is None or scope is None or first.must_reopen:
+            receive_together(first, self._scheduler)
             self._apply([first])
             return
         has_backlog = live.has_more
@@ -342,7 +342,7 @@ class ContinuousPool:
         if state.scope is not None:
             target = target.join((), may_load=False)
         try:
-            with live.delivery.reading_ahead(live.options.max_changes, is_likely=live.has_more):
+            with state.noting_waits(), live.delivery.reading_ahead(live.options.max_changes, is_likely=live.has_more):
                 target.take([work], self._stop)
             state.end_alone()
             if not live.has_more:

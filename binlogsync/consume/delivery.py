@@ -30,7 +30,8 @@ class TableDelivery:
         newest: stream sequence up to which the changes of the table were fetched.
         skipped: number of changes filtered out because they were applied before.
         gap: messages that the stream dropped before they were read; None if there are none.
-        ack_every_s: shortest time between two acks; an ack only saves the server a redelivery.
+        ack_every_s: shortest time between two acks; an ack only saves the server a redelivery. If it is not 0, an ack
+            after a transaction is sent without waiting for the server.
     """
 
     reader: StreamReader
@@ -116,18 +117,18 @@ class TableDelivery:
         if replies:
             self._unacked = replies[-1]
             if time.monotonic() - self._acked_at >= self.ack_every_s:
-                self.ack()
+                self.ack(wait=not self.ack_every_s)
 
     @property
     def has_unacked(self) -> bool:
         """True if changes were applied whose ack is due later."""
         return self._unacked is not None
 
-    def ack(self) -> None:
-        """Ack what was applied."""
+    def ack(self, *, wait: bool = True) -> None:
+        """Ack what was applied; `wait` for the confirmation of the server."""
         last, self._unacked = self._unacked, None
         if last is not None:
-            self.reader.ack(last)
+            self.reader.ack(last, wait=wait)
             self._acked_at = time.monotonic()
 
 

@@ -6,7 +6,8 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from binlogsync.consume.engine import ConsumeResult, Table, join_results
@@ -15,11 +16,15 @@ from binlogsync.consume.patience import TargetPatience
 from binlogsync.consume.pool import ConsumerTask
 from binlogsync.consume.progress import ConsumerProgress, ProgressKey
 from binlogsync.consume.progress_buffer import BufferedProgress
+from binlogsync.consume.scheduler import Scheduler
 from binlogsync.consume.targets import Target
 from binlogsync.errors import BinlogSyncError
 
 log = logging.getLogger(__name__)
 _ALONE_S = 60.0
+_WAIT_S = 0.005
+_WAIT_SHARE = 10
+"""A target waits if both are less than its time without the processor: on a busy machine, all threads wait a little."""
 
 
 @dataclass(slots=True, eq=False)
@@ -40,6 +45,7 @@ class LiveState:
         is_removed: set when it is to be removed from the pool.
         alone_until: until when it is not applied together with others.
         patience: for a target that another process has open.
+        is_waiting: its target waited for something (a server, for example) when it applied changes last.
     """
 
     task: ConsumerTask
@@ -56,6 +62,7 @@ class LiveState:
     is_removed: bool = False
     alone_until: float = 0.0
     patience: TargetPatience = field(default_factory=TargetPatience)
+    is_waiting: bool = False
     _result: ConsumeResult | None = None
     _taken_at: float = field(default_factory=time.monotonic)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -94,6 +101,21 @@ class LiveState:
         """Changes were applied alone: the cause of `set_alone(until_applied=True)` is over."""
         if self.alone_until == math.inf:
             self.alone_until = 0.0
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it is open, and consumed as soon as messages arrive."""
+        return self.live is not None and not self.must_reopen and not self.gather_s
+
+    @contextmanager
+    def noting_waits(self) -> Iterator[None]:
+        """Set `is_waiting` after the `with` block, in which the target applies changes."""
+        begun, cpu = time.monotonic(), time.thread_time()
+        try:
+            yield
+        finally:
+            cpu_s = time.thread_time() - cpu
+            self.is_waiting = time.monotonic() - begun - cpu_s > max(_WAIT_S, _WAIT_SHARE * cpu_s)
 
     def may_join(self, scope: str) -> bool:
         """Whether it can be applied together with others of this scope now."""
@@ -152,6 +174,25 @@ class LiveState:
         live, self.live, self.is_signaled, self.is_proven = self.live, None, False, False
         if live is not None:
             live.leave()
+
+
+def may_wait(state: LiveState) -> bool:
+    """Whether a turn of the table probably waits for a server, and so leaves the processor to other threads."""
+    return state.is_waiting or state.live is None or state.must_reopen
+
+
+def receive_together(first: LiveState, scheduler: Scheduler[LiveState]) -> None:
+    """Receive messages for this table and others of its connection: their fetches then share a request."""
+    if not first.is_ready or first.live is None or first.live.has_received:
+        return
+    others = scheduler.take_signaled(lambda one: one.is_ready and one.connection == first.connection)
+    try:
+        for state in (first, *others):
+            if state.live is not None:
+                state.live.receive()
+    finally:
+        for state in others:
+            scheduler.requeue(state)
 
 
 def find_repairable(states: Iterable[LiveState]) -> list[LiveState]:

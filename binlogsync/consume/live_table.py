@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections import Counter
@@ -101,6 +102,15 @@ class LiveTable:
             self.verified_at = time.monotonic()
         return has_found
 
+    def receive(self) -> None:
+        """Keep what has arrived for the next `fetch`, without waiting."""
+        self.reader.receive(self.delivery.durable, self.options.max_changes)
+
+    @property
+    def has_received(self) -> bool:
+        """True if something is kept for the next `fetch`."""
+        return self.reader.has_received(self.delivery.durable)
+
     def confirm(self, work: TableChanges) -> None:
         """The target has applied these changes."""
         self.delivery.confirm(work)
@@ -110,7 +120,7 @@ class LiveTable:
 
         Now and then progress is stored that proves that the stream has no later changes of the table.
         """
-        self.delivery.ack()
+        self.delivery.ack(wait=False)
         has_all = end <= self.delivery.newest or self.delivery.has_all()
         if has_all and not self.delivery.fetched:
             self.delivery.newest = max(self.delivery.newest, end)
@@ -147,4 +157,5 @@ class LiveTable:
     def _begin(self) -> None:
         self.delivery.begin()
         self.reader.listen(self.delivery.durable, self.notify)
-        self.verified_at, self.has_more = time.monotonic(), True
+        # Not all tables of a pool at the same time.
+        self.verified_at, self.has_more = time.monotonic() - random.uniform(0, _VERIFY_S), True

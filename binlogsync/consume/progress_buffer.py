@@ -75,7 +75,7 @@ def _flush_together(stores: Sequence[BufferedProgress]) -> bool:
     assert tables is not None
     waiting = [(store, *each) for store in stores for each in store.waiting()]
     try:
-        with tables.begin() as transaction:
+        with tables.begin(is_small=True) as transaction:
             moved = transaction.move_all_progress([(key, item.stored, latest) for _, key, item, latest in waiting])
     except BinlogSyncError as error:
         log.debug("storing progress of %d consumers: %s; storing it one by one", len(stores), error)

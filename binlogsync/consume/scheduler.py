@@ -13,56 +13,77 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 
 
-class Scheduler(Generic[Item]):
-    """A queue of items. Thread-safe; an item is never given to two workers at once. `clock` returns seconds."""
+@dataclass(eq=False, slots=True)
+class _Sleeper:
+    """A worker that waits, and when it looks for delayed items; infinite if another worker does."""
 
-    def __init__(self, items: Iterable[Item], workers: int, clock: Callable[[], float] = time.monotonic) -> None:
+    woken: threading.Condition
+    looks_at: float
+
+
+class Scheduler(Generic[Item]):
+    """A queue of items. Thread-safe; an item is never given to two workers at once. `clock` returns seconds.
+
+    With `quick_s`, another worker begins only when those at work have had their items for so long: threads that only
+    compute would wait for each other (for the global interpreter lock), so one of them is faster than several.
+    Items that `may_wait` for something else do not keep other workers from beginning.
+    """
+
+    def __init__(
+        self,
+        items: Iterable[Item],
+        workers: int,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        quick_s: float = 0.0,
+        may_wait: Callable[[Item], bool] = lambda _: False,
+    ) -> None:
         self._queue = deque(items)
         self._due_at: dict[Item, float] = {}
         self._failed: set[Item] = set()
         self._failed_in_work: set[Item] = set()
         self._max_failed = max(1, workers // 2)
-        self._clock = clock
-        lock = threading.RLock()
-        self._changed, self._returned = threading.Condition(lock), threading.Condition(lock)
+        self._clock, self._quick_s, self._may_wait = clock, quick_s, may_wait
+        self._lock = threading.RLock()
+        self._returned = threading.Condition(self._lock)
+        self._sleepers: list[_Sleeper] = []
+        """Workers that wait and have not been woken, in the order in which they began to wait."""
         self._is_closed = False
         self._has_new_idle = False
-        self._in_work: set[Item] = set()
+        self._in_work: dict[Item, float] = {}
+        """The items that workers have, and since when they keep others from beginning."""
         self._signals: dict[Item, float] = {}
         """Signaled items that wait for their time, or for their worker, and when they are due."""
         self._waiting = 0
-        self._next_wake = math.inf  # when the first of the waiting workers looks again, at the latest
         self._stalled_since: float | None = None
 
     def add(self, item: Item, workers: int) -> None:
         """Queue a new item; `workers` is the number of workers from now on."""
-        with self._changed:
+        with self._lock:
             self._max_failed = max(1, workers // 2)
             self._queue.append(item)
-            self._changed.notify_all()
+            self._wake_for(max(self._clock(), self._worth_another_at))
 
     def next(self) -> Item | None:
         """Wait for the next item and return it; None once the scheduler is closed."""
-        with self._changed:
+        with self._lock:
             while not self._is_closed:
                 due_s = self._queue_due_items()
-                for item in self._queue:
-                    if item not in self._failed or len(self._failed_in_work) < self._max_failed:
-                        self._queue.remove(item)
-                        if item in self._failed:
-                            self._failed_in_work.add(item)
-                        self._begin_work(item)
-                        return item
-                self._waiting += 1
-                if due_s is not None:
-                    self._next_wake = min(self._next_wake, self._clock() + due_s)
-                self._changed.wait(due_s)
-                self._waiting, self._next_wake = self._waiting - 1, math.inf
+                busy_s = self._worth_another_at - self._clock() if self._queue else 0.0
+                if busy_s <= 0 and (item := self._take_queued()) is not None:
+                    # Another worker takes what else is queued, or waits for the next delayed item.
+                    if self._queue:
+                        self._wake_for(self._worth_another_at)
+                    elif due_s is not None and self._next_look == math.inf:
+                        self._wake_worker()
+                    return item
+                self._sleep(due_s if busy_s <= 0 else min(busy_s, math.inf if due_s is None else due_s))
             return None
 
     def signal(self, item: Item, delay_s: float = 0.0) -> None:
@@ -70,25 +91,25 @@ class Scheduler(Generic[Item]):
 
         The retry of a failed item is not changed.
         """
-        with self._changed:
+        with self._lock:
             due = self._clock() + delay_s
             if item in self._failed or not (item in self._due_at or item in self._in_work):
                 return
             self._signals[item] = min(due, self._signals.get(item, due))
             if item in self._due_at:
                 self._due_at[item] = min(due, self._due_at[item])
-                self._wake_for(self._due_at[item])
+                self._wake_for(max(self._due_at[item], self._worth_another_at))
 
     def put_back(self, item: Item, delay_s: float) -> None:
         """Return an item unprocessed; it is signaled, and due after `delay_s`."""
-        with self._changed:
+        with self._lock:
             due = self._clock() + delay_s
             self._signals[item] = min(due, self._signals.get(item, due))
             self._return(item, has_failed=False, delay_s=delay_s)
 
     def take_signaled(self, is_wanted: Callable[[Item], bool], most: int | None = None) -> list[Item]:
         """Give the caller further items that are queued, or signaled and not due yet; `most` with the one it has."""
-        with self._changed:
+        with self._lock:
             found = [item for item in self._queue if item not in self._failed and is_wanted(item)]
             found += [item for item in self._signals if item in self._due_at and is_wanted(item)]
             found = found[: None if most is None else most - 1]
@@ -102,7 +123,7 @@ class Scheduler(Generic[Item]):
 
     def remove(self, item: Item, timeout_s: float) -> bool:
         """Remove an item, after its worker has returned it. False if that takes longer than `timeout_s`."""
-        with self._changed:
+        with self._lock:
             if not self._returned.wait_for(lambda: item not in self._in_work, timeout_s):
                 return False
             self._due_at.pop(item, None)
@@ -113,7 +134,7 @@ class Scheduler(Generic[Item]):
 
     def stalled_s(self) -> float:
         """How long items have been due while no worker took one; 0 while a worker waits for items."""
-        with self._changed:
+        with self._lock:
             if self._waiting:
                 self._stalled_since = None
                 return 0.0
@@ -128,13 +149,56 @@ class Scheduler(Generic[Item]):
                 self._stalled_since = now
             return now - self._stalled_since
 
+    @property
+    def _next_look(self) -> float:
+        """When the first of the waiting workers looks again, at the latest."""
+        return min((sleeper.looks_at for sleeper in self._sleepers), default=math.inf)
+
+    @property
+    def _worth_another_at(self) -> float:
+        """When another worker may begin: once the newest item in work has taken `quick_s`."""
+        return max(self._in_work.values(), default=-math.inf) + self._quick_s
+
+    def _take_queued(self) -> Item | None:
+        for item in self._queue:
+            if item not in self._failed or len(self._failed_in_work) < self._max_failed:
+                self._queue.remove(item)
+                if item in self._failed:
+                    self._failed_in_work.add(item)
+                self._begin_work(item)
+                return item
+        return None
+
+    def _sleep(self, due_s: float | None) -> None:
+        """Wait until woken; at most `due_s` if no other worker looks again before."""
+        looks_at = math.inf if due_s is None else self._clock() + due_s
+        if looks_at >= self._next_look:
+            looks_at, due_s = math.inf, None
+        sleeper = _Sleeper(threading.Condition(self._lock), looks_at)
+        self._sleepers.append(sleeper)
+        self._waiting += 1
+        sleeper.woken.wait(due_s)
+        self._waiting -= 1
+        if sleeper in self._sleepers:
+            self._sleepers.remove(sleeper)
+
+    def _wake_worker(self) -> None:
+        """Wake a worker: the last that began to wait, whose memory is still in the caches, and if possible none that
+        waits for a delayed item.
+        """
+        if self._sleepers:
+            untimed = (sleeper for sleeper in reversed(self._sleepers) if sleeper.looks_at == math.inf)
+            sleeper = next(untimed, self._sleepers[-1])
+            self._sleepers.remove(sleeper)
+            sleeper.woken.notify()
+
     def _wake_for(self, due: float) -> None:
         """Wake a worker if none looks again in time."""
-        if due < self._next_wake:
-            self._changed.notify()
+        if due < self._next_look:
+            self._wake_worker()
 
     def _begin_work(self, item: Item) -> None:
-        self._in_work.add(item)
+        self._in_work[item] = -math.inf if self._may_wait(item) else self._clock()
         self._signals.pop(item, None)
         self._stalled_since = None
 
@@ -152,29 +216,31 @@ class Scheduler(Generic[Item]):
 
     def idle_items(self) -> tuple[list[Item], bool]:
         """The idle items, and whether one became idle since the last call."""
-        with self._changed:
+        with self._lock:
             has_new_idle, self._has_new_idle = self._has_new_idle, False
             return [item for item in self._due_at if item not in self._failed], has_new_idle
 
     def wake(self, items: Iterable[Item]) -> None:
         """Queue those of the items that are idle; others are left as they are."""
-        with self._changed:
+        with self._lock:
             for item in items:
                 if item in self._due_at and item not in self._failed:
                     del self._due_at[item]
                     self._queue.append(item)
-            self._changed.notify_all()
+            if self._queue:
+                self._wake_for(max(self._clock(), self._worth_another_at))
 
     def close(self) -> None:
         """Make every current and later call of `next` return None."""
-        with self._changed:
+        with self._lock:
             self._is_closed = True
-            self._changed.notify_all()
+            while self._sleepers:
+                self._wake_worker()
 
     def _return(self, item: Item, *, has_failed: bool, delay_s: float | None = None) -> None:
-        with self._changed:
+        with self._lock:
             self._failed_in_work.discard(item)
-            self._in_work.discard(item)
+            self._in_work.pop(item, None)
             signal = self._signals.pop(item, None)
             (self._failed.add if has_failed else self._failed.discard)(item)
             if delay_s is None:
@@ -185,9 +251,9 @@ class Scheduler(Generic[Item]):
                     self._signals[item] = signal
                     self._due_at[item] = min(signal, self._due_at[item])
                 self._has_new_idle = self._has_new_idle or not has_failed
-                self._wake_for(self._due_at[item])
+                self._wake_for(max(self._due_at[item], self._worth_another_at))
             if delay_s is None:
-                self._changed.notify()
+                self._wake_for(max(self._clock(), self._worth_another_at))
             self._returned.notify_all()
 
     def _queue_due_items(self) -> float | None:

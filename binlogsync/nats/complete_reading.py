@@ -35,7 +35,7 @@ def fetch_next(
     if items:
         before = _before_gap(items, newest)
         # A stream drops its oldest messages first: what it still has before the first gap, it has in all of them.
-        if before is not None and reader.first_sequence() > before + 1:
+        if before is not None and reader.first_after_fetch(durable) > before + 1:
             raise StreamRecreatedError
     return items
 

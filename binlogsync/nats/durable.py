@@ -58,7 +58,8 @@ class DurableConsumer:
     """A durable of a reader: `given` is the sequence of the last message returned, `kept` are received messages after
     it, `ahead` is what was decoded and not returned, `owed` is the reply subject that acks the changes returned but not
     acked yet, `stream_created_at` is when the stream was created in which the server's durable was found or created
-    last, `notify` the listener of its messages. It reads `subject`, and as long as there are rows for its client alone,
+    last, `notify` the listener of its messages, `received_at` when `kept` or `ahead` was received (time.monotonic). It
+    reads `subject`, and as long as there are rows for its client alone,
     also `own_subject` (`reads_own`).
     """
 
@@ -76,6 +77,7 @@ class DurableConsumer:
     owed: str | None = None
     stream_created_at: str | None = None
     notify: Callable[[], None] | None = None
+    received_at: float = 0.0
 
     @property
     def filters(self) -> list[str]:

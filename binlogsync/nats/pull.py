@@ -98,8 +98,7 @@ class PullSubscription:
             await self._wait(left_s)
         found = self._buffer.take(count)
         self._request_ahead()
-        if self._buffer.count:
-            self._report()
+        self.report_arrived()
         return found
 
     def take_arrived(self, count: int) -> MessageBlock:
@@ -110,9 +109,13 @@ class PullSubscription:
         if self._has_more and not self._remaining:
             with contextlib.suppress(RuntimeError):  # the connection is being closed
                 self._loop.call_soon_threadsafe(self._request_ahead)
+        self.report_arrived()
+        return found
+
+    def report_arrived(self) -> None:
+        """Call the listener again if messages have arrived that were not taken. For any thread."""
         if self._buffer.count:
             self._report()
-        return found
 
     def _request_ahead(self) -> None:
         """Send the next request if the stream has more messages and not enough are buffered."""

@@ -7,7 +7,9 @@ A consumer that gets changes one by one asks once for each of them.
 from __future__ import annotations
 
 import itertools
+import math
 import threading
+import time
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
@@ -43,18 +45,28 @@ class QuickRequests:
         self.inbox = inbox
         self._numbers = itertools.count()
         self._replies: dict[str, _Reply] = {}
+        self._bounds: dict[str, tuple[float, tuple[int, int]]] = {}
 
-    def stream_bounds(self, client: Client, stream: str, timeout_s: float) -> tuple[int, int] | None:
+    def stream_bounds(
+        self, client: Client, stream: str, timeout_s: float, since: float = math.inf
+    ) -> tuple[int, int] | None:
         """Sequences of the oldest message of a stream, or of the next one if it is empty, and of the newest.
 
-        None if they must be asked for in another way.
+        A former reply is used if it was asked for at or after `since` (time.monotonic). None if they must be asked for
+        in another way.
         """
+        asked_at, found = self._bounds.get(stream, (-math.inf, (0, 0)))
+        if asked_at >= since:
+            return found
+        asked_at = time.monotonic()
         text = self.ask(client, f"$JS.API.STREAM.INFO.{stream}", timeout_s)
         try:
             state = msgspec.json.decode(text or b"", type=_StreamInfo).state
         except msgspec.DecodeError:  # an error, which the other way reports
             return None
-        return state.first_seq if state.messages else state.last_seq + 1, state.last_seq
+        found = state.first_seq if state.messages else state.last_seq + 1, state.last_seq
+        self._bounds[stream] = asked_at, found
+        return found
 
     def ask(self, client: Client, subject: str, timeout_s: float) -> bytes | None:
         """The body of the reply to an empty message; empty if the subject has no responder.

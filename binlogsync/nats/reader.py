@@ -18,10 +18,10 @@ from typing import Literal, TypeVar
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
-from nats.js.api import StreamInfo
 
 from binlogsync.codec import subjects
 from binlogsync.errors import ConfigError, SinkError
+from binlogsync.nats.adapter import send_now
 from binlogsync.nats.client import NatsConnection, NatsOptions
 from binlogsync.nats.documents import StoredDocuments
 from binlogsync.nats.durable import (
@@ -29,7 +29,6 @@ from binlogsync.nats.durable import (
     DurableConsumer,
     DurableState,
     consumer_info,
-    creation_time,
     delete_consumer,
     pending_counts,
 )
@@ -37,11 +36,10 @@ from binlogsync.nats.frame_kernel import REPLY, SEQUENCE
 from binlogsync.nats.message_block import MessageBlock
 from binlogsync.nats.messages import MessageLookups, StreamBatch, decode_block
 from binlogsync.nats.pull import PullSubscription
-from binlogsync.nats.quick_requests import find_requests, open_requests
 from binlogsync.nats.read_ahead import WAIT_S, reading_ahead
 from binlogsync.nats.server_errors import refused_error
-from binlogsync.nats.stream_messages import StreamMessages
-from binlogsync.nats.stream_tables import count_messages, stream_info
+from binlogsync.nats.stream_bounds import StreamBounds
+from binlogsync.nats.stream_tables import count_messages
 from binlogsync.nats.table_name_case import check_spelling
 from binlogsync.nats.unusual_messages import count_decodable, foreign_sequences
 from binlogsync.schema import TableSchema
@@ -57,7 +55,7 @@ _NO_RESPONDERS = 503
 _FOREIGN = "stream %s: message %d is ignored: no tail wrote it; find out which program publishes to %s"
 
 
-class StreamReader(StreamMessages):
+class StreamReader(StreamBounds):
     """Reads the stream of one source over one connection. Not for use by several threads at once; see `beside`."""
 
     def __init__(self, options: NatsOptions, source: str, connection: NatsConnection | None = None) -> None:
@@ -182,10 +180,10 @@ class StreamReader(StreamMessages):
         self, follow: DurableConsumer, most: int, timeout_s: float, tries: Tries = "again"
     ) -> tuple[Sequence[StreamBatch], bool]:
         """(batches, whether no message arrived). No batches also if no tail wrote the messages."""
-        if not (follow.is_broken or len(follow.kept) or follow.subscription is None or self.is_lost):
-            follow.kept = follow.accept(follow.subscription.take_arrived(most))
+        self._receive(follow, most)
         if follow.is_broken or not len(follow.kept):
             follow.kept = self._retry(lambda client: self._fetch(client, follow, (most, timeout_s)), timeout_s, tries)
+            follow.received_at = time.monotonic()
         count = count_decodable(follow.kept)
         block, follow.kept = follow.kept.slice(0, count), follow.kept.slice(count, len(follow.kept))
         follow.is_broken, was_broken = True, follow.is_broken
@@ -195,6 +193,26 @@ class StreamReader(StreamMessages):
             follow.given = int(block.column(SEQUENCE)[-1])
         self._pass_foreign(follow, block, batches)
         return batches, not len(block)
+
+    def receive(self, durable: str, max_messages: int) -> None:
+        """Keep messages that have arrived for the next `fetch`, without waiting; see `listen`."""
+        follow = self._durables[durable]
+        if not follow.ahead:
+            self._receive(follow, max_messages)
+
+    def has_received(self, durable: str) -> bool:
+        """True if messages are kept for the next `fetch`."""
+        follow = self._durables[durable]
+        return bool(follow.ahead or len(follow.kept))
+
+    def _receive(self, follow: DurableConsumer, most: int) -> None:
+        if follow.is_broken or follow.subscription is None or self.is_lost:
+            return
+        if len(follow.kept):
+            follow.subscription.report_arrived()  # what has arrived since is left to another fetch
+        else:
+            follow.kept = follow.accept(follow.subscription.take_arrived(most))
+            follow.received_at = time.monotonic()
 
     def _pass_foreign(self, follow: DurableConsumer, block: MessageBlock, batches: Sequence[StreamBatch]) -> None:
         """Count messages that no tail wrote, warn about the first, and ack them if no ack of changes will."""
@@ -207,14 +225,16 @@ class StreamReader(StreamMessages):
         if foreign and not batches and follow.owed is None:
             self._ack(block.text_of(len(block) - 1, REPLY))
 
-    def ack(self, batch: StreamBatch) -> None:
+    def ack(self, batch: StreamBatch, *, wait: bool = True) -> None:
         """Ack all messages of the durable up to the end of `batch`, and wait for the server's confirmation. Does
-        nothing when `batch.reply` is None.
+        nothing when `batch.reply` is None. Without `wait`, an ack may be lost: the messages are then delivered again.
         """
         reply = batch.reply
         if reply is None:
             return
-        self._ack(reply)
+        client = self._client
+        if wait or client is None or self.is_lost or not send_now(client, f"PUB {reply} 4\r\n+ACK\r\n".encode()):
+            self._ack(reply)
         for follow in self._durables.values():
             if follow.owed == reply:
                 follow.owed = None
@@ -276,20 +296,12 @@ class StreamReader(StreamMessages):
         self._retry(delete)
         self._durables.pop(durable, None)
 
-    def first_sequence(self) -> int:
-        """Sequence of the oldest message in the stream; last_sequence() + 1 when it is empty."""
-        return self._bounds()[0]
+    def first_after_fetch(self, durable: str) -> int:
+        """`first_sequence` at some time since the messages that `fetch` returned last were received.
 
-    def last_sequence(self) -> int:
-        """Sequence of the newest message, checkpoint messages included; 0 when there never was a message."""
-        return self._bounds()[1]
-
-    def created_at(self) -> str | None:
-        """When nats-server created the stream, by its clock; another time means that the stream was recreated.
-
-        RFC 3339, in microseconds; None if the reply does not contain it.
+        Several tables that have received messages before share one request.
         """
-        return creation_time(self._info())
+        return self._bounds(self._durables[durable].received_at)[0]
 
     def durable_created_at(self, durable: str) -> str | None:
         """`created_at` of the stream in which the durable was found or created last."""
@@ -306,20 +318,6 @@ class StreamReader(StreamMessages):
     def schema(self, fingerprint: str) -> TableSchema:
         """The table schema with that fingerprint; raises WireError when it is not in the source's buckets."""
         return self._documents.schema(fingerprint)
-
-    def _bounds(self) -> tuple[int, int]:
-        """Sequences of the oldest message, or of the next one if there is none, and of the newest."""
-        client, found = self._client, None
-        if client is not None and not self.is_lost:
-            requests = find_requests(client) or self._retry(open_requests)
-            found = requests.stream_bounds(client, self.stream, self._options.request_timeout_s)
-        if found is not None:
-            return found
-        state = self._info().state
-        return state.first_seq if state.messages else state.last_seq + 1, state.last_seq
-
-    def _info(self) -> StreamInfo:
-        return self._retry(lambda client: stream_info(client, self.source))
 
     async def _fetch(self, client: Client, follow: DurableConsumer, limits: tuple[int, float]) -> MessageBlock:
         if follow.is_broken:

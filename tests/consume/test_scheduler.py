@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import random
+import threading
+import time
+from collections import Counter
+
 from binlogsync.consume.scheduler import Scheduler
 from tests.consume.manual_clock import ManualClock
+from tests.waiting import wait_until
 
 
 def test_items_are_processed_in_turn() -> None:
@@ -116,3 +122,59 @@ def test_items_that_wait_while_no_worker_does_are_stalled() -> None:
     assert scheduler.stalled_s() == 2.0
     assert scheduler.next() == "b"
     assert scheduler.stalled_s() == 0.0
+
+
+def test_quick_work_is_done_by_one_worker_and_waiting_work_by_several() -> None:
+    scheduler = Scheduler(["quick", "waits", "other"], 3, quick_s=3600.0, may_wait=lambda item: item == "waits")
+    assert scheduler.next() == "quick"
+    found: list[str | None] = []
+    worker = threading.Thread(target=lambda: found.append(scheduler.next()))
+    worker.start()
+    scheduler.signal("other")
+    worker.join(0.1)
+    assert found == []
+    scheduler.set_idle("quick", 3600.0)
+    assert scheduler.next() == "waits"
+    worker.join(30)
+    assert found == ["other"]
+    scheduler.close()
+
+
+def test_another_worker_begins_when_work_is_not_quick() -> None:
+    scheduler = Scheduler(["slow", "next"], 2, quick_s=0.05)
+    assert scheduler.next() == "slow"
+    assert scheduler.next() == "next"  # waits
+    scheduler.close()
+
+
+def test_no_signal_is_lost() -> None:
+    items = list(range(20))
+    scheduler = Scheduler(items, 6, quick_s=0.0005)
+    posted, handled, lock = Counter[int](), Counter[int](), threading.Lock()
+    generator = random.Random(1)  # noqa: S311 - reproducible, not secret
+
+    def work() -> None:
+        while (item := scheduler.next()) is not None:
+            seen = posted[item]
+            if not seen % 7:
+                time.sleep(0.001)
+            with lock:
+                handled[item] = max(handled[item], seen)
+            if seen % 5:
+                scheduler.set_idle(item, 3600.0)
+            else:
+                scheduler.put_back(item, 0.0) if seen % 2 else scheduler.set_idle(item, 0.002 if seen < 50 else 3600.0)
+
+    workers = [threading.Thread(target=work) for _ in range(6)]
+    for worker in workers:
+        worker.start()
+    for _ in range(4_000):
+        item = generator.choice(items)
+        posted[item] += 1
+        scheduler.signal(item, 0.001 * (posted[item] % 3))
+        if not generator.randrange(50):
+            time.sleep(0.002)
+    wait_until(lambda: handled == posted, 30, "work for each signal")
+    scheduler.close()
+    for worker in workers:
+        worker.join(30)

@@ -9,13 +9,16 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
+from nats.aio.client import Client
 
 from binlogsync.codec.subjects import stream_name
 from binlogsync.nats.client import ConnectionLostError, NatsConnection, NatsOptions
+from binlogsync.nats.complete_reading import StreamRecreatedError, fetch_next
+from binlogsync.nats.quick_requests import QuickRequests
 from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
-from tests.nats_commands import delete_stream
+from tests.nats_commands import delete_stream, purge_stream
 from tests.samples import SampleOptions, SampleSource, SampleTransaction, small_schema
 from tests.waiting import wait_until
 
@@ -90,6 +93,76 @@ def test_messages_are_reported_and_fetched_at_once(stream: Stream) -> None:
         wait_until(lambda: listener.reported[2] > 1, 20, "a second report")
         assert listener.fetch(2) == 1
         assert listener.changes == {0: 1, 1: 1, 2: 3, 3: 1}
+
+
+def test_messages_that_arrive_after_others_were_kept_are_reported(stream: Stream) -> None:
+    with StreamReader(NatsOptions(url=stream.url), stream.name) as main:
+        listener = Listener(main)
+        assert [listener.fetch(number) for number in range(TABLES)] == [0] * TABLES
+        stream.write(0)
+        wait_until(lambda: listener.reported[0] > 0, 20, "a report")
+        reader = listener.readers[0]
+        reader.receive("d0", 1000)
+        assert reader.has_received("d0")
+        stream.write(0)
+        wait_until(lambda: listener.reported[0] > 1, 20, "a report of the second message")
+        reader.receive("d0", 1000)  # what is kept stays
+        listener.reported.clear()
+        assert [len(item) for item in reader.fetch("d0", 1000, 1.0)] == [1]
+        assert listener.reported[0] > 0, "the second message was left, and is reported again"
+        assert listener.fetch(0) == 1
+
+
+def test_tables_share_a_request_for_the_bounds(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Counter[str]()
+    ask = QuickRequests.ask
+
+    def count(self: QuickRequests, client: Client, subject: str, timeout_s: float) -> bytes | None:
+        asked["stream"] += ".STREAM.INFO." in subject
+        return ask(self, client, subject, timeout_s)
+
+    with StreamReader(NatsOptions(url=stream.url), stream.name) as main:
+        listener = Listener(main)
+        assert [listener.fetch(number) for number in range(TABLES)] == [0] * TABLES
+        stream.write(*range(TABLES))
+        wait_until(lambda: len(listener.reported) == TABLES, 20, "reports of all tables")
+        monkeypatch.setattr(QuickRequests, "ask", count)
+        for number, reader in enumerate(listener.readers):
+            reader.receive(f"d{number}", 1000)
+        created = main.created_at()
+        for number, reader in enumerate(listener.readers):
+            assert fetch_next(reader, f"d{number}", 0, 1000, stream=created)
+        assert asked["stream"] == 1
+        # A later fetch asks again, and finds what the stream has dropped since.
+        stream.write(1)
+        purge_stream(stream.url, stream_name(stream.name), 0)
+        stream.write(1)
+        wait_until(lambda: _is_left(listener.readers[1], created), 20, "the second change")
+        assert asked["stream"] > 1
+
+
+def _is_left(reader: StreamReader, stream: str | None) -> bool:
+    """Whether the next change of the second table is found not to follow the one before."""
+    try:
+        fetch_next(reader, "d1", TABLES, 1000, stream=stream)
+    except StreamRecreatedError:
+        return True
+    return False
+
+
+def test_an_ack_without_waiting_reaches_the_server(stream: Stream) -> None:
+    stream.write(0, 0)
+    with StreamReader(NatsOptions(url=stream.url), stream.name) as main:
+        listener = Listener(main)
+        reader = listener.readers[0]
+        found = reader.fetch("d0", 1000, 5.0)
+        reader.ack(found[-1], wait=False)
+
+        def unacked() -> int | None:
+            state = reader.pending("d0")
+            return None if state is None else state.num_ack_pending
+
+        wait_until(lambda: unacked() == 0, 20, "the ack")
 
 
 def test_listening_continues_after_a_lost_connection(stream: Stream) -> None:
