@@ -45,13 +45,18 @@ dev: $(INSTALLED) .dagster_home/dagster.yaml ## Dagster's UI with your own serve
 	@DAGSTER_HOME="$$PWD/.dagster_home" DAGSTER_PROJECT_ENV_FILE_PATHS='{"binlogsync": "."}' \
 		exec $(VENV)/bin/dagster dev --port $(PORT) $(ARGS)
 
+# Compiles the test modules, and the kernels that they import, before each worker of a test run would do it. An error is
+# reported by that run.
+COMPILE_TESTS = -m pytest --collect-only --quiet >/dev/null 2>&1 || true
+
 .PHONY: test
-test: $(INSTALLED) servers kernels ## the tests, on real servers (ARGS="-k name"; WORKERS=0: sequentially)
-	@tests/browser/install.sh
+test: $(INSTALLED) ## the tests, on real servers (ARGS="-k name"; WORKERS=0: sequentially)
+	@$(RUN) $(COMPILE_TESTS) & { tests/browser/install.sh && $(MAKE) servers; } && wait
 	@$(RUN) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not exhaustive" $(ARGS)
 
 .PHONY: test-exhaustive
-test-exhaustive: $(INSTALLED) servers kernels ## further servers, seeds, mutations and scenarios, beside those of `make test`
+test-exhaustive: $(INSTALLED) servers ## further servers, seeds, mutations and scenarios, beside those of `make test`
+	@$(RUN) $(COMPILE_TESTS)
 	@$(RUN) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder -m exhaustive $(ARGS)
 
 .PHONY: test-quick
