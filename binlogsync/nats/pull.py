@@ -117,6 +117,13 @@ class PullSubscription:
         if self._buffer.count:
             self._report()
 
+    def report_missed(self) -> None:
+        """Call the listener again if `take` has something to do beside the messages that were taken last: others have
+        arrived, or no request is open, because of an error, for example. For any thread.
+        """
+        if self._buffer.count or self._error is not None or not (self._remaining or self._has_more):
+            self._report()
+
     def _request_ahead(self) -> None:
         """Send the next request if the stream has more messages and not enough are buffered."""
         if self._has_more and not self._remaining and self._buffer.size <= _MOST_BUFFERED_BYTES:

@@ -157,8 +157,11 @@ class StreamReader(StreamBounds):
         while True:
             batches, is_empty = self._next(follow, max_messages, left_s)
             left_s = ends_at - time.monotonic()
-            if batches or is_empty or left_s <= 0:
-                return batches
+            if batches or (is_empty and not follow.is_broken) or left_s <= 0:
+                break
+        if follow.is_broken and follow.notify is not None:
+            follow.notify()  # another fetch creates the durable again
+        return batches
 
     @contextmanager
     def reading_ahead(self, durable: str, max_changes: int) -> Iterator[None]:
@@ -209,7 +212,7 @@ class StreamReader(StreamBounds):
         if follow.is_broken or follow.subscription is None or self.is_lost:
             return
         if len(follow.kept):
-            follow.subscription.report_arrived()  # what has arrived since is left to another fetch
+            follow.subscription.report_missed()  # what has arrived since is left to another fetch
         else:
             follow.kept = follow.accept(follow.subscription.take_arrived(most))
             follow.received_at = time.monotonic()

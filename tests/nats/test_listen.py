@@ -13,12 +13,12 @@ from nats.aio.client import Client
 
 from binlogsync.codec.subjects import stream_name
 from binlogsync.nats.client import ConnectionLostError, NatsConnection, NatsOptions
-from binlogsync.nats.complete_reading import StreamRecreatedError, fetch_next
+from binlogsync.nats.complete_reading import fetch_next
 from binlogsync.nats.quick_requests import QuickRequests
 from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
-from tests.nats_commands import delete_stream, purge_stream
+from tests.nats_commands import ask, delete_stream, purge_stream
 from tests.samples import SampleOptions, SampleSource, SampleTransaction, small_schema
 from tests.waiting import wait_until
 
@@ -113,13 +113,33 @@ def test_messages_that_arrive_after_others_were_kept_are_reported(stream: Stream
         assert listener.fetch(0) == 1
 
 
+def test_a_durable_deleted_after_messages_were_kept_is_created_again(stream: Stream) -> None:
+    with StreamReader(NatsOptions(url=stream.url), stream.name) as main:
+        listener = Listener(main)
+        listener.fetch(0)
+        stream.write(0)
+        wait_until(lambda: listener.reported[0] > 0, 20, "a report")
+        reader, seen = listener.readers[0], listener.reported[0]
+        reader.receive("d0", 1000)
+        ask(stream.url, lambda js: js.delete_consumer(stream_name(stream.name), "d0"))
+        wait_until(lambda: listener.reported[0] > seen, 20, "a report of the deleted durable")
+        listener.reported.clear()
+        assert [len(item) for item in reader.fetch("d0", 1000, 1.0)] == [1]
+        assert listener.reported[0] > 0, "it has to be fetched again"
+        assert listener.fetch(0) == 0
+        listener.reported.clear()
+        stream.write(0)
+        wait_until(lambda: listener.reported[0] > 0, 20, "a report of a later message")
+        assert listener.fetch(0) == 1
+
+
 def test_tables_share_a_request_for_the_bounds(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = Counter[str]()
-    ask = QuickRequests.ask
+    ask_now = QuickRequests.ask
 
     def count(self: QuickRequests, client: Client, subject: str, timeout_s: float) -> bytes | None:
         asked["stream"] += ".STREAM.INFO." in subject
-        return ask(self, client, subject, timeout_s)
+        return ask_now(self, client, subject, timeout_s)
 
     with StreamReader(NatsOptions(url=stream.url), stream.name) as main:
         listener = Listener(main)
@@ -134,20 +154,12 @@ def test_tables_share_a_request_for_the_bounds(stream: Stream, monkeypatch: pyte
             assert fetch_next(reader, f"d{number}", 0, 1000, stream=created)
         assert asked["stream"] == 1
         # A later fetch asks again, and finds what the stream has dropped since.
-        stream.write(1)
+        last = main.last_sequence()
         purge_stream(stream.url, stream_name(stream.name), 0)
         stream.write(1)
-        wait_until(lambda: _is_left(listener.readers[1], created), 20, "the second change")
-        assert asked["stream"] > 1
-
-
-def _is_left(reader: StreamReader, stream: str | None) -> bool:
-    """Whether the next change of the second table is found not to follow the one before."""
-    try:
-        fetch_next(reader, "d1", TABLES, 1000, stream=stream)
-    except StreamRecreatedError:
-        return True
-    return False
+        reader = listener.readers[1]
+        wait_until(lambda: bool(reader.fetch("d1", 1000, 1.0)), 20, "another change")
+        assert reader.first_after_fetch("d1") == last + 1
 
 
 def test_an_ack_without_waiting_reaches_the_server(stream: Stream) -> None:
