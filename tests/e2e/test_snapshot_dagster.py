@@ -27,7 +27,7 @@ def test_the_tail_carries_out_what_the_job_requests(project: DagsterProject, mon
     status = project.mysql.execute("SHOW BINARY LOG STATUS")[0]
     monkeypatch.setenv("BINLOGSYNC_START", f"{status[0]}:{status[1]}")
     notes = table_consumer(NotesTableRow, note, table=f"{project.source}.notes")
-    built = project.definitions(notes)
+    built = project.definitions(notes, shift_s=3.0)
     project.mysql.execute("INSERT INTO notes VALUES (4, 'd')")
     assert project.tail(built).success
 

@@ -108,13 +108,13 @@ def test_a_fetch_with_messages_of_other_tables_between_asks_once_for_the_first_s
 ) -> None:
     stream.refill(*[[SampleTransaction(tables)] for tables in ((0,), (1, 0), (0,))] * 10, shift=False)
     calls: list[int] = []
-    first_sequence = reader.first_sequence
+    first_after_fetch = reader.first_after_fetch
 
-    def ask() -> int:
-        calls.append(first_sequence())
+    def ask(durable: str) -> int:
+        calls.append(first_after_fetch(durable))
         return calls[-1]
 
-    monkeypatch.setattr(reader, "first_sequence", ask)
+    monkeypatch.setattr(reader, "first_after_fetch", ask)
     reader.ensure_durable("d", *SAMPLES, 1)
     newest = fetch_next(reader, "d", 0, 3, stream=None)[-1].last_sequence
     calls.clear()
