@@ -30,8 +30,8 @@ class TableDelivery:
         newest: stream sequence up to which the changes of the table were fetched.
         skipped: number of changes filtered out because they were applied before.
         gap: messages that the stream dropped before they were read; None if there are none.
-        ack_every_s: shortest time between two acks; an ack only saves the server a redelivery. If it is not 0, an ack
-            after a transaction is sent without waiting for the server.
+        ack_every_s: shortest time between two acks; an ack only saves the server a redelivery. If it is not 0, acks
+            after the first transaction are sent without waiting for the server.
     """
 
     reader: StreamReader
@@ -128,7 +128,8 @@ class TableDelivery:
         """Ack what was applied; `wait` for the confirmation of the server."""
         last, self._unacked = self._unacked, None
         if last is not None:
-            self.reader.ack(last, wait=wait)
+            # The first confirmation shows that this user is permitted to send acks.
+            self.reader.ack(last, wait=wait or not self._acked_at)
             self._acked_at = time.monotonic()
 
 

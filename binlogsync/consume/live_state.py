@@ -6,6 +6,7 @@ import logging
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -22,9 +23,10 @@ from binlogsync.errors import BinlogSyncError
 
 log = logging.getLogger(__name__)
 _ALONE_S = 60.0
-_WAIT_S = 0.005
-_WAIT_SHARE = 10
-"""A target waits if both are less than its time without the processor: on a busy machine, all threads wait a little."""
+_WAIT_S = 0.003
+_WAIT_SHARE = 2
+"""A target waits if its time without the processor exceeds both; the second is a multiple of its CPU time."""
+_LAST_TURNS = 3
 
 
 @dataclass(slots=True, eq=False)
@@ -45,7 +47,7 @@ class LiveState:
         is_removed: set when it is to be removed from the pool.
         alone_until: until when it is not applied together with others.
         patience: for a target that another process has open.
-        is_waiting: its target waited for something (a server, for example) when it applied changes last.
+        is_waiting: its target has waited for something (a server, for example) each time it applied changes lately.
     """
 
     task: ConsumerTask
@@ -62,7 +64,7 @@ class LiveState:
     is_removed: bool = False
     alone_until: float = 0.0
     patience: TargetPatience = field(default_factory=TargetPatience)
-    is_waiting: bool = False
+    _waits: deque[bool] = field(default_factory=lambda: deque([False], maxlen=_LAST_TURNS))
     _result: ConsumeResult | None = None
     _taken_at: float = field(default_factory=time.monotonic)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -105,17 +107,23 @@ class LiveState:
     @property
     def is_ready(self) -> bool:
         """Whether it is open, and consumed as soon as messages arrive."""
-        return self.live is not None and not self.must_reopen and not self.gather_s
+        is_alone = self.target.join_scope is None and not self.gather_s
+        return is_alone and self.live is not None and not self.must_reopen
 
     @contextmanager
     def noting_waits(self) -> Iterator[None]:
-        """Set `is_waiting` after the `with` block, in which the target applies changes."""
+        """Update `is_waiting` after the `with` block, in which the target applies changes."""
         begun, cpu = time.monotonic(), time.thread_time()
         try:
             yield
         finally:
             cpu_s = time.thread_time() - cpu
-            self.is_waiting = time.monotonic() - begun - cpu_s > max(_WAIT_S, _WAIT_SHARE * cpu_s)
+            self._waits.append(time.monotonic() - begun - cpu_s > max(_WAIT_S, _WAIT_SHARE * cpu_s))
+
+    @property
+    def is_waiting(self) -> bool:
+        """See the attributes. On a busy machine each thread waits now and then."""
+        return all(self._waits)
 
     def may_join(self, scope: str) -> bool:
         """Whether it can be applied together with others of this scope now."""

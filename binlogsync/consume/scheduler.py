@@ -60,6 +60,8 @@ class Scheduler(Generic[Item]):
         """The items that workers have, and since when they keep others from beginning."""
         self._signals: dict[Item, float] = {}
         """Signaled items that wait for their time, or for their worker, and when they are due."""
+        self._woken = 0
+        """Number of workers that were woken and have not looked yet."""
         self._waiting = 0
         self._stalled_since: float | None = None
 
@@ -80,8 +82,8 @@ class Scheduler(Generic[Item]):
                     # Another worker takes what else is queued, or waits for the next delayed item.
                     if self._queue:
                         self._wake_for(self._worth_another_at)
-                    elif due_s is not None and self._next_look == math.inf:
-                        self._wake_worker()
+                    elif due_s is not None:
+                        self._wake_for(self._clock() + due_s)
                     return item
                 self._sleep(due_s if busy_s <= 0 else min(busy_s, math.inf if due_s is None else due_s))
             return None
@@ -127,6 +129,7 @@ class Scheduler(Generic[Item]):
             if not self._returned.wait_for(lambda: item not in self._in_work, timeout_s):
                 return False
             self._due_at.pop(item, None)
+            self._signals.pop(item, None)
             self._failed.discard(item)
             if item in self._queue:
                 self._queue.remove(item)
@@ -150,8 +153,15 @@ class Scheduler(Generic[Item]):
             return now - self._stalled_since
 
     @property
+    def workers_asleep(self) -> int:
+        """Number of workers that wait and have not been woken."""
+        return len(self._sleepers)
+
+    @property
     def _next_look(self) -> float:
-        """When the first of the waiting workers looks again, at the latest."""
+        """When the first of the waiting workers looks again, at the latest; it wakes others as far as needed."""
+        if self._woken:
+            return -math.inf
         return min((sleeper.looks_at for sleeper in self._sleepers), default=math.inf)
 
     @property
@@ -181,6 +191,8 @@ class Scheduler(Generic[Item]):
         self._waiting -= 1
         if sleeper in self._sleepers:
             self._sleepers.remove(sleeper)
+        else:
+            self._woken -= 1
 
     def _wake_worker(self) -> None:
         """Wake a worker: the last that began to wait, whose memory is still in the caches, and if possible none that
@@ -190,6 +202,7 @@ class Scheduler(Generic[Item]):
             untimed = (sleeper for sleeper in reversed(self._sleepers) if sleeper.looks_at == math.inf)
             sleeper = next(untimed, self._sleepers[-1])
             self._sleepers.remove(sleeper)
+            self._woken += 1
             sleeper.woken.notify()
 
     def _wake_for(self, due: float) -> None:

@@ -178,3 +178,49 @@ def test_no_signal_is_lost() -> None:
     scheduler.close()
     for worker in workers:
         worker.join(30)
+
+
+def test_a_worker_looks_for_each_delayed_item() -> None:
+    scheduler = Scheduler(["later", "long", "next"], 3)
+    for _ in range(3):
+        scheduler.set_idle(str(scheduler.next()), 3600.0)
+    done, release = dict.fromkeys(("long", "next"), False), threading.Event()
+
+    def work() -> None:
+        while (item := scheduler.next()) is not None:
+            done[item] = True
+            if item == "long":
+                release.wait(60)
+            scheduler.set_idle(item, 3600.0)
+
+    workers = [threading.Thread(target=work) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    wait_until(lambda: scheduler.workers_asleep == 3, 30, "workers that sleep")
+    scheduler.signal("long", 0.2)
+    wait_until(lambda: scheduler.workers_asleep == 3, 30, "a worker that waits for the first item")
+    scheduler.signal("next", 0.4)
+    wait_until(lambda: done["next"], 30, "the second item, while the first is in work")
+    release.set()
+    scheduler.close()
+    for worker in workers:
+        worker.join(30)
+
+
+def test_several_returned_items_wake_one_worker() -> None:
+    scheduler: Scheduler[str] = Scheduler([], 4, quick_s=3600.0)
+    for number in range(5):
+        scheduler.add(str(number), 4)
+    taken = [scheduler.next()]
+    workers = [threading.Thread(target=lambda: taken.append(scheduler.next())) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    wait_until(lambda: scheduler.workers_asleep == 4, 30, "workers that sleep")
+    others = scheduler.take_signaled(lambda _: True)
+    for item in others:
+        scheduler.requeue(item)
+    assert scheduler.workers_asleep >= 3
+    scheduler.close()
+    for worker in workers:
+        worker.join(30)
+    assert taken == ["0"] + [None] * 4
