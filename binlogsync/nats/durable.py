@@ -59,8 +59,7 @@ class DurableConsumer:
     it, `ahead` is what was decoded and not returned, `owed` is the reply subject that acks the changes returned but not
     acked yet, `stream_created_at` is when the stream was created in which the server's durable was found or created
     last, `notify` the listener of its messages, `received_at` when `kept` or `ahead` was received (time.monotonic). It
-    reads `subject`, and as long as there are rows for its client alone,
-    also `own_subject` (`reads_own`).
+    reads `subject`, and as long as there are rows for its client alone, also `own_subject` (`reads_own`).
     """
 
     name: str
