@@ -96,7 +96,7 @@ class Snapshots:
             if self.requests.update(stored, status) is not None:
                 return
 
-    def wait(self, id: str, tail: TailThread, timeout_s: float = 60.0) -> SnapshotStatus:
+    def wait(self, id: str, tail: TailThread, timeout_s: float = 100.0) -> SnapshotStatus:
         """Wait for the end of a request."""
         wait_until(lambda: tail.error or self.status(id).has_ended, timeout_s, f"snapshot {id} to end")
         if tail.error is not None:
