@@ -167,8 +167,8 @@ class ContinuousPool:
     # Threads and connections.
 
     def _build_groups(self, tasks: Sequence[ConsumerTask]) -> WorkerPool:
-        most, waits_s = self._options.max_workers, (self._options.first_wait_s, self._options.longest_wait_s)
-        options = WorkerPoolOptions(max_workers=most, first_wait_s=waits_s[0], longest_wait_s=waits_s[1])
+        most, first_s, longest_s = self._options.max_workers, self._options.first_wait_s, self._options.longest_wait_s
+        options = WorkerPoolOptions(max_workers=most, first_wait_s=first_s, longest_wait_s=longest_s)
         return WorkerPool(tasks, self._open, options, self._stop)
 
     def _add_state(self, task: ConsumerTask) -> None:

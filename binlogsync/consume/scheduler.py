@@ -62,7 +62,6 @@ class Scheduler(Generic[Item]):
         """Signaled items that wait for their time, or for their worker, and when they are due."""
         self._woken = 0
         """Number of workers that were woken and have not looked yet."""
-        self._waiting = 0
         self._stalled_since: float | None = None
 
     def add(self, item: Item, workers: int) -> None:
@@ -70,7 +69,7 @@ class Scheduler(Generic[Item]):
         with self._lock:
             self._max_failed = max(1, workers // 2)
             self._queue.append(item)
-            self._wake_for(max(self._clock(), self._worth_another_at))
+            self._wake_for(self._clock())
 
     def next(self) -> Item | None:
         """Wait for the next item and return it; None once the scheduler is closed."""
@@ -80,12 +79,9 @@ class Scheduler(Generic[Item]):
                 busy_s = self._worth_another_at - self._clock() if self._queue else 0.0
                 if busy_s <= 0 and (item := self._take_queued()) is not None:
                     # Another worker takes what else is queued, or waits for the next delayed item.
-                    if self._queue:
-                        self._wake_for(self._worth_another_at)
-                    elif due_s is not None:
-                        self._wake_for(self._clock() + due_s)
+                    self._wake_for(self._clock() + (0.0 if self._queue else due_s))
                     return item
-                self._sleep(due_s if busy_s <= 0 else min(busy_s, math.inf if due_s is None else due_s))
+                self._sleep(due_s if busy_s <= 0 else min(busy_s, due_s))
             return None
 
     def signal(self, item: Item, delay_s: float = 0.0) -> None:
@@ -100,7 +96,7 @@ class Scheduler(Generic[Item]):
             self._signals[item] = min(due, self._signals.get(item, due))
             if item in self._due_at:
                 self._due_at[item] = min(due, self._due_at[item])
-                self._wake_for(max(self._due_at[item], self._worth_another_at))
+                self._wake_for(self._due_at[item])
 
     def put_back(self, item: Item, delay_s: float) -> None:
         """Return an item unprocessed; it is signaled, and due after `delay_s`."""
@@ -138,7 +134,7 @@ class Scheduler(Generic[Item]):
     def stalled_s(self) -> float:
         """How long items have been due while no worker took one; 0 while a worker waits for items."""
         with self._lock:
-            if self._waiting:
+            if self._sleepers or self._woken:
                 self._stalled_since = None
                 return 0.0
             now = self._clock()
@@ -179,16 +175,14 @@ class Scheduler(Generic[Item]):
                 return item
         return None
 
-    def _sleep(self, due_s: float | None) -> None:
+    def _sleep(self, due_s: float) -> None:
         """Wait until woken; at most `due_s` if no other worker looks again before."""
-        looks_at = math.inf if due_s is None else self._clock() + due_s
+        looks_at = self._clock() + due_s
         if looks_at >= self._next_look:
-            looks_at, due_s = math.inf, None
+            looks_at = math.inf
         sleeper = _Sleeper(threading.Condition(self._lock), looks_at)
         self._sleepers.append(sleeper)
-        self._waiting += 1
-        sleeper.woken.wait(due_s)
-        self._waiting -= 1
+        sleeper.woken.wait(None if looks_at == math.inf else due_s)
         if sleeper in self._sleepers:
             self._sleepers.remove(sleeper)
         else:
@@ -206,8 +200,8 @@ class Scheduler(Generic[Item]):
             sleeper.woken.notify()
 
     def _wake_for(self, due: float) -> None:
-        """Wake a worker if none looks again in time."""
-        if due < self._next_look:
+        """Wake a worker for an item that is due then, if none looks again in time."""
+        if max(due, self._worth_another_at) < self._next_look:
             self._wake_worker()
 
     def _begin_work(self, item: Item) -> None:
@@ -241,7 +235,7 @@ class Scheduler(Generic[Item]):
                     del self._due_at[item]
                     self._queue.append(item)
             if self._queue:
-                self._wake_for(max(self._clock(), self._worth_another_at))
+                self._wake_for(self._clock())
 
     def close(self) -> None:
         """Make every current and later call of `next` return None."""
@@ -264,15 +258,15 @@ class Scheduler(Generic[Item]):
                     self._signals[item] = signal
                     self._due_at[item] = min(signal, self._due_at[item])
                 self._has_new_idle = self._has_new_idle or not has_failed
-                self._wake_for(max(self._due_at[item], self._worth_another_at))
+                self._wake_for(self._due_at[item])
             if delay_s is None:
-                self._wake_for(max(self._clock(), self._worth_another_at))
+                self._wake_for(self._clock())
             self._returned.notify_all()
 
-    def _queue_due_items(self) -> float | None:
-        """Queue the items whose delay is over; returns the seconds until the next one, None if no item is delayed."""
+    def _queue_due_items(self) -> float:
+        """Queue the items whose delay is over; returns the seconds until the next one, infinite without any."""
         now = self._clock()
         for item in [item for item, due in self._due_at.items() if due <= now]:
             del self._due_at[item]
             self._queue.append(item)
-        return max(0.0, min(self._due_at.values()) - now) if self._due_at else None
+        return max(0.0, min(self._due_at.values(), default=math.inf) - now)

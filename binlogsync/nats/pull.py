@@ -98,7 +98,8 @@ class PullSubscription:
             await self._wait(left_s)
         found = self._buffer.take(count)
         self._request_ahead()
-        self.report_arrived()
+        if self._buffer.count:
+            self._report()
         return found
 
     def take_arrived(self, count: int) -> MessageBlock:
@@ -109,13 +110,9 @@ class PullSubscription:
         if self._has_more and not self._remaining:
             with contextlib.suppress(RuntimeError):  # the connection is being closed
                 self._loop.call_soon_threadsafe(self._request_ahead)
-        self.report_arrived()
-        return found
-
-    def report_arrived(self) -> None:
-        """Call the listener again if messages have arrived that were not taken. For any thread."""
         if self._buffer.count:
             self._report()
+        return found
 
     def report_missed(self) -> None:
         """Call the listener again if `take` has something to do beside the messages that were taken last: others have

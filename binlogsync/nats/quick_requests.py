@@ -52,8 +52,8 @@ class QuickRequests:
     ) -> tuple[int, int] | None:
         """Sequences of the oldest message of a stream, or of the next one if it is empty, and of the newest.
 
-        A former reply is used if it was asked for at or after `since` (time.monotonic). None if they must be asked for
-        in another way.
+        An earlier reply is used if it was requested at or after `since` (time.monotonic). None if another kind of
+        request is needed.
         """
         asked_at, found = self._bounds.get(stream, (-math.inf, (0, 0)))
         if asked_at >= since:

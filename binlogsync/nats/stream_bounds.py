@@ -44,7 +44,7 @@ class StreamBounds(StreamMessages):
     def _bounds(self, since: float = math.inf) -> tuple[int, int]:
         """Sequences of the oldest message, or of the next one if there is none, and of the newest.
 
-        An earlier reply is used if it was asked for at or after `since` (time.monotonic).
+        An earlier reply is used if it was requested at or after `since` (time.monotonic).
         """
         client, found = self._client, None
         if client is not None and not self.is_lost:

@@ -78,7 +78,8 @@ class HandlerTarget:
         before = tracker.applied
 
         def take() -> None:
-            self._check_progress()  # the handler is not called again before the file can be opened
+            with self.tables.begin() as transaction:  # the handler is not called again before the file can be opened
+                tracker.key.check(tracker.progress, transaction.load_progress(tracker.key))
             self._target.take([TableChanges(tracker, drop_first(items, tracker.applied - before))], stop)
 
         try:
@@ -109,12 +110,6 @@ class HandlerTarget:
 
     def _prepare(self, transaction: TableTransaction, record: ReplayRecord, replays: Sequence[ReplayRecord]) -> None:
         """Prepare the tables for a replay that has stored nothing; `replays` are those to the same table before it."""
-
-    def _check_progress(self) -> None:
-        """Raise ProgressConflictError if the replay was started again."""
-        assert self._tracker is not None
-        with self.tables.begin() as transaction:
-            self._tracker.key.check(self._tracker.progress, transaction.load_progress(self._tracker.key))
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
