@@ -19,7 +19,18 @@ def make_folder(path: Path) -> None:
     """The folder and its parents, those that are missing with mode 0700. Raises OSError."""
     missing = [folder for folder in path.parents if not folder.exists()]
     for each in (*reversed(missing), path):
-        each.mkdir(FOLDER_MODE, exist_ok=True)
+        _make_one(each)
+
+
+def _make_one(path: Path) -> None:
+    while True:
+        try:
+            path.mkdir(FOLDER_MODE, exist_ok=True)
+            return
+        except FileExistsError:
+            if os.path.lexists(path):
+                raise  # a file
+            # Another process has deleted the folder at this moment, as AttachedFile.close does.
 
 
 def make_file(path: Path) -> None:

@@ -96,6 +96,22 @@ def test_missing_folders(tmp_path: Path) -> None:
         make_folder(tmp_path / "file")
 
 
+def test_a_folder_that_another_process_deletes_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, mkdir = tmp_path / "warehouse.duckdb.tmp", os.mkdir
+    folder.mkdir()
+
+    def mkdir_beside_another(*arguments: Any) -> None:
+        try:
+            mkdir(*arguments)
+        except FileExistsError:
+            folder.rmdir()
+            raise
+
+    monkeypatch.setattr(os, "mkdir", mkdir_beside_another)
+    make_folder(folder)
+    assert folder.is_dir()
+
+
 def test_parquet_files(tmp_path: Path) -> None:
     target = ParquetTarget(tmp_path / "a" / "b")
     target.begin(ReplayPlan("main", "shop", "orders", "all", (), "1"), threading.Event())

@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from binlogsync.private_files import FILE_MODE, FOLDER_MODE, make_file, make_folder
+from binlogsync.private_files import FILE_MODE, make_file, make_folder
 from binlogsync.sql_identifiers import literal, quote_ansi
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class AttachedFile:
             self._create()
             self._identity = None  # the new file may have the inode number of the deleted one
         instance = self._ensure_instance()
-        self.spill.mkdir(FOLDER_MODE, exist_ok=True)
+        make_folder(self.spill)
         begun = time.thread_time()
         instance.execute(f"ATTACH {literal(str(self.path))}")
         self._attach_s = time.thread_time() - begun
