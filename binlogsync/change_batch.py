@@ -78,14 +78,19 @@ class ChangeBatch:
     server_id: int
     impossible: Mapping[tuple[ImageName, str], pa.StringArray] = field(default_factory=dict)
     ddl: SchemaChange | None = None
+    _nbytes: int | None = field(default=None, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return int(self.data.num_rows)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the values, slices counted as slices."""
-        return int(self.data.nbytes)
+        """Bytes of the values, slices counted as slices; computed once, because that takes as long as other work on a
+        small batch.
+        """
+        if self._nbytes is None:
+            object.__setattr__(self, "_nbytes", int(self.data.nbytes))
+        return cast(int, self._nbytes)
 
     def slice(self, start: int, stop: int) -> ChangeBatch:
         """The changes start..stop-1, sharing memory."""

@@ -6,8 +6,10 @@ decodes the messages, or reports what is wrong.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import lru_cache
 from itertools import pairwise
-from typing import Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,18 +18,41 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from binlogsync.binlog.memory import address
-from binlogsync.change import OPS
-from binlogsync.change_batch import NAME_TYPE, OP_TYPE, SOURCE_FIELDS, ChangeBatch, build_batch
-from binlogsync.codec.envelope_program import EnvelopeValues, Numbers, find_values
+from binlogsync.change import OPS, ImageName
+from binlogsync.change_batch import OP_TYPE, TIME_TYPE, ChangeBatch, build_batch
+from binlogsync.codec.column_parser import TEMPORAL_TYPES
+from binlogsync.codec.envelope_program import EnvelopeValues, Numbers, envelope_program, find_values
 from binlogsync.codec.json_scan import LENGTH
 from binlogsync.codec.json_texts import Bytes
-from binlogsync.codec.span_columns import SpanColumn, UnusualValueError, integers, labels, read_spans, strings
+from binlogsync.codec.span_columns import SpanColumn, read_spans, strings
+from binlogsync.codec.span_fields import (
+    STRING_FIELD,
+    Field,
+    FieldPlan,
+    UnusualValueError,
+    column_field,
+    integer_field,
+    label_field,
+)
 from binlogsync.codec.span_parts import find_runs
 from binlogsync.position import SNAPSHOT
 from binlogsync.schema import TableSchema, arrow_type
 
+_IMAGES: tuple[ImageName, ...] = ("before", "after")
 _NULL = ord("n")
-Impossible = dict[tuple[Literal["before", "after"], str], pa.StringArray]
+_MEMBERS = {
+    "op": label_field(OPS, OP_TYPE),
+    "gtid": STRING_FIELD,
+    "file": STRING_FIELD,
+    "ts_us": integer_field(TIME_TYPE),
+    "pos": integer_field(pa.uint64()),
+    "row": integer_field(pa.uint32()),
+    "txn_pos": integer_field(pa.uint64()),
+    "total_order": integer_field(pa.uint64()),
+}
+"""Members outside of the images that are read together with the columns."""
+_NULL_ROWS = 4096
+Impossible = dict[tuple[ImageName, str], pa.StringArray]
 
 
 def read_envelopes(
@@ -65,85 +90,96 @@ class _EnvelopeReader:
 
     def server_starts(self) -> list[int]:
         """Start indexes of batches: a change of the server starts a new one."""
-        firsts = [self._runs(self._member(name, 0, len(self._values)))[1] for name in ("server_uuid", "server_id")]
+        members = (self._member(name, 0, len(self._values)) for name in ("server_uuid", "server_id"))
+        firsts = [self._run_starts(values) for values in members]
         found: list[int] = np.unique(np.concatenate(firsts)).tolist()
         return found
 
     def batch(self, start: int, stop: int) -> ChangeBatch:
         """The changes of the rows start..stop-1, which have one server."""
+        values, rows = self._values, stop - start
+        starts, sizes = values.starts[:, start:stop], values.sizes[:, start:stop]
+        is_null = [starts[slot] < 0 for slot in values.program.images]
+        has_image = [not bool(mask.all()) for mask in is_null]
+        arrays = iter(_plan(self._schema, *has_image).read(values.data, starts, sizes))
+        columns: dict[str, Any] = {name: next(arrays) for name in _MEMBERS}
+        if any(array is None or (array.null_count and name != "gtid") for name, array in columns.items()):
+            raise UnusualValueError
         impossible: Impossible = {}
-        images = [self._image(name, start, stop, impossible) for name in ("before", "after")]
-        columns: dict[str, pa.Array] = {
-            "seq": pa.array(np.arange(self._first + start, self._first + stop)),
-            "order": integers(self._member("total_order", start, stop), pa.uint64()),
-        }
-        orders = columns["order"].to_numpy()
+        images = [
+            self._image(name, start, mask, arrays, impossible) if is_some else _null_images(self._schema, rows)
+            for name, mask, is_some in zip(_IMAGES, is_null, has_image, strict=True)
+        ]
+        ops, orders = columns.pop("op"), columns.pop("total_order").to_numpy()
         if not orders.all():
             raise UnusualValueError
         columns["order"] = pa.array(orders - np.uint64(1))
-        for item in SOURCE_FIELDS:
-            if item.name not in columns:
-                member = self._member(item.name, start, stop, is_nullable=item.name == "gtid")
-                if item.type == NAME_TYPE:
-                    columns[item.name] = self._names(member)
-                else:
-                    columns[item.name] = integers(member, item.type if pa.types.is_integer(item.type) else pa.int64())
-        ops = labels(self._member("op", start, stop), OPS, OP_TYPE)
+        columns["seq"] = pa.array(np.arange(self._first + start, self._first + stop))
         numbers = ops.indices.to_numpy()
-        is_read = (numbers == OPS.index("r")) | (numbers == OPS.index("t"))
+        is_read = numbers >= OPS.index("r")
         if is_read.any():
-            names = self._names(self._member("id", start, stop)).cast(pa.string())
+            names = strings(self._member("id", start, stop))
             is_published = pc.and_(pa.array(is_read), pc.starts_with(names, SNAPSHOT))
-            gtids = pc.if_else(is_published, names, columns["gtid"].cast(pa.string()))
-            columns["gtid"] = gtids.dictionary_encode().cast(NAME_TYPE)
-        uuid, number = (
-            strings(self._member(name, start, start + 1))[0].as_py() for name in ("server_uuid", "server_id")
+            columns["gtid"] = pc.if_else(is_published, names, columns["gtid"])
+        for name in ("gtid", "file"):
+            columns[name] = columns[name].dictionary_encode()
+        server = (
+            self._text("server_uuid", start).decode(),
+            msgspec.json.decode(self._text("server_id", start), type=int),
         )
-        server = (uuid, msgspec.json.decode(number, type=int))
         return build_batch(self._schema, ops, (images[0], images[1]), columns, server, impossible)
 
     def _column(self, slot: int, start: int, stop: int) -> SpanColumn:
         values = self._values
         return SpanColumn(values.data, values.starts[slot, start:stop], values.sizes[slot, start:stop])
 
-    def _member(self, name: str, start: int, stop: int, is_nullable: bool = False) -> SpanColumn:
-        """Values outside of the images."""
+    def _member(self, name: str, start: int, stop: int) -> SpanColumn:
+        """Values outside of the images, none of which is null."""
         found = self._column(self._values.program.names[name], start, stop)
-        if not is_nullable and int(found.starts.min()) < 0:
+        if int(found.starts.min()) < 0:
             raise UnusualValueError
         return found
 
+    def _text(self, name: str, row: int) -> bytes:
+        """One value outside of the images."""
+        slot = self._values.program.names[name]
+        start, size = int(self._values.starts[slot, row]), int(self._values.sizes[slot, row])
+        if size > LENGTH:
+            raise UnusualValueError
+        return bytes(self._values.data[start : start + size])
+
     @staticmethod
-    def _runs(values: SpanColumn) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        """For each row the number of its run of equal values; the first row of each run."""
-        numbers, firsts = np.empty((2, len(values)), np.int32)
-        count = find_runs(*values.addresses, address(numbers), address(firsts))
-        return numbers, firsts[:count]
+    def _run_starts(values: SpanColumn) -> npt.NDArray[np.int32]:
+        """The first row of each run of equal values."""
+        firsts = np.empty(len(values), np.int32)
+        return firsts[: find_runs(*values.addresses, address(firsts))]
 
-    def _names(self, values: SpanColumn) -> pa.DictionaryArray:
-        """Strings most of which equal the previous one."""
-        numbers, firsts = self._runs(values)
-        names = strings(SpanColumn(values.data, values.starts[firsts], values.sizes[firsts])).dictionary_encode()
-        return pa.DictionaryArray.from_arrays(names.indices.take(pa.array(numbers)), names.dictionary)
-
-    def _image(self, name: Literal["before", "after"], start: int, stop: int, impossible: Impossible) -> pa.StructArray:
-        slot = self._values.program.images[name == "after"]
-        is_null = self._column(slot, start, stop).starts < 0
-        is_empty = bool(is_null.all())
-        arrays, fields = [], []
-        for number, column in enumerate(self._schema.columns, 1):
-            values = self._column(slot + number, start, stop)
-            if is_empty and column.type != "enum":
-                array, texts = pa.nulls(stop - start, arrow_type(column)), None
-            else:
-                if column.type == "json":
-                    values = values.select(~self._null_documents(values, f"{name}.{column.name}", start))
-                array, texts = read_spans(column, values)
-            if texts is not None:
-                impossible[name, column.name] = texts
-            arrays.append(array)
-            fields.append(pa.field(column.name, array.type))
-        return pa.StructArray.from_arrays(arrays, fields=fields, mask=pa.array(is_null))
+    def _image(
+        self,
+        name: ImageName,
+        start: int,
+        is_null: npt.NDArray[np.bool_],
+        arrays: Iterator[pa.Array | None],
+        impossible: Impossible,
+    ) -> pa.StructArray:
+        """An image of the rows from `start` on; `arrays` are those of the plan, None for what is read here."""
+        slot, stop = self._values.program.images[_IMAGES.index(name)], start + len(is_null)
+        made = []
+        for number, (column, own) in enumerate(zip(self._schema.columns, _fields(self._schema), strict=True), 1):
+            array = None if own is None else next(arrays)
+            if array is None or (array.null_count and column.type in TEMPORAL_TYPES):
+                values = self._column(slot + number, start, stop)
+                if array is not None:
+                    odd = (values.starts >= 0) & array.is_null().to_numpy(zero_copy_only=False)
+                    if odd.any():
+                        impossible[name, column.name] = strings(values.select(odd))
+                else:
+                    if column.type == "json":
+                        values = values.select(~self._null_documents(values, f"{name}.{column.name}", start))
+                    array = read_spans(column, values)
+            made.append(array)
+        mask = pa.array(is_null) if is_null.any() else None
+        return pa.StructArray.from_arrays(made, fields=_image_fields(self._schema), mask=mask)
 
     def _null_documents(self, values: SpanColumn, path: str, start: int) -> npt.NDArray[np.bool_]:
         """Mask of the rows whose `null` is NULL, not the JSON value null."""
@@ -154,3 +190,44 @@ class _EnvelopeReader:
             text = bytes(values.data[at : at + (int(named.sizes[row]) & LENGTH)])
             found[row] = path not in msgspec.json.decode(text, type=list[str])
         return found
+
+
+@lru_cache(maxsize=1024)
+def _fields(schema: TableSchema) -> tuple[Field | None, ...]:
+    return tuple(column_field(column) for column in schema.columns)
+
+
+@lru_cache(maxsize=1024)
+def _image_fields(schema: TableSchema) -> list[pa.Field]:
+    return [pa.field(column.name, arrow_type(column)) for column in schema.columns]
+
+
+@lru_cache(maxsize=1024)
+def _plan(schema: TableSchema, has_before: bool, has_after: bool) -> FieldPlan:
+    """The fields of _MEMBERS, then those of the columns of the images that are there."""
+    program = envelope_program(schema)
+    found = [(program.names[name], own) for name, own in _MEMBERS.items()]
+    for slot, is_there in zip(program.images, (has_before, has_after), strict=True):
+        if is_there:
+            found += [(slot + number, own) for number, own in enumerate(_fields(schema), 1) if own is not None]
+    return FieldPlan(tuple(found))
+
+
+def _null_images(schema: TableSchema, rows: int) -> pa.StructArray:
+    """Images of changes that have none."""
+    return _many_null_images(schema).slice(0, rows) if rows <= _NULL_ROWS else _make_null_images(schema, rows)
+
+
+@lru_cache(maxsize=256)
+def _many_null_images(schema: TableSchema) -> pa.StructArray:
+    return _make_null_images(schema, _NULL_ROWS)
+
+
+def _make_null_images(schema: TableSchema, rows: int) -> pa.StructArray:
+    arrays = [
+        pa.nulls(rows, own.type)
+        if column.type != "enum"
+        else pa.DictionaryArray.from_arrays(pa.nulls(rows, own.type.index_type), pa.array(column.labels, pa.string()))
+        for column, own in zip(schema.columns, _image_fields(schema), strict=True)
+    ]
+    return pa.StructArray.from_arrays(arrays, fields=_image_fields(schema), mask=pa.array(np.ones(rows, np.bool_)))

@@ -1,4 +1,5 @@
-"""Converts JSON values, given as spans of a text (span_kernels.py), to the Arrow types of a table, column by column.
+"""Converts columns of JSON values, given as spans of a text, that are not one field (span_fields.py): arrays, objects,
+documents, and labels that are not declared.
 
 `read_spans` returns what column_parser.read_column returns for the same values. It raises `UnusualValueError` for a
 value in a format that the tail does not write; column_parser.py then decides what it is.
@@ -8,36 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from binlogsync.binlog.memory import address
-from binlogsync.codec.column_parser import TEMPORAL_TYPES, Spans, parse_times, read_column
-from binlogsync.codec.json_scan import ESCAPED, LENGTH, WIDE
+from binlogsync.codec.column_parser import read_column
+from binlogsync.codec.json_scan import LENGTH
 from binlogsync.codec.json_texts import Bytes, validity_bitmap
-from binlogsync.codec.lookup_tables import BASE64_VALUES, TABLES
-from binlogsync.codec.span_kernels import (
-    check_numbers,
-    read_base64,
-    read_booleans,
-    read_decimals,
-    read_integers,
-    read_labels,
-    read_strings,
+from binlogsync.codec.span_fields import (
+    BINARY_FIELD,
+    STRING_FIELD,
+    Field,
+    Spans,
+    UnusualValueError,
+    integer_field,
+    number_field,
+    read_field,
 )
 from binlogsync.codec.span_parts import find_geometries, find_items
-from binlogsync.schema import BINARY_TYPES, GEOMETRY_TYPES, INTEGER_BITS, Column, arrow_type
+from binlogsync.schema import GEOMETRY_TYPES, Column, arrow_type
 
-_WIDEST_DECIMAL, _MOST_LABELS = 18, 200
 _GEOMETRY = np.frombuffer(b'{"srid":,"wkb":"', np.uint8)
-
-
-class UnusualValueError(Exception):
-    """A value that the tail does not write in this form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,115 +58,19 @@ class SpanColumn:
         """The same with NULL where `mask` is False."""
         return SpanColumn(self.data, np.where(mask, self.starts, np.int32(-1)), self.sizes)
 
+    def read(self, own: Field) -> pa.Array:
+        """The values as an array; raises UnusualValueError."""
+        return read_field(own, self.data, self.starts, self.sizes)
+
 
 def _require(is_usual: bool) -> None:
     if not is_usual:
         raise UnusualValueError
 
 
-def integers(values: SpanColumn, kind: pa.DataType) -> pa.Array:
-    """Any Arrow integer type."""
-    rows, width = len(values), kind.bit_width // 8
-    numbers, valid = np.empty(rows * width, np.uint8), np.empty(rows, np.uint8)
-    is_signed = int(pa.types.is_signed_integer(kind))
-    _require(read_integers(*values.addresses, width, is_signed, address(numbers), address(valid)) == 0)
-    return pa.Array.from_buffers(kind, rows, [validity_bitmap(valid), pa.py_buffer(numbers)])
-
-
 def strings(values: SpanColumn) -> pa.StringArray:
     """Text without its escapes, or the bytes of numbers."""
-    rows = len(values)
-    offsets, valid = np.empty(rows + 1, np.int32), np.empty(rows, np.uint8)
-    out = np.empty(values.total(), np.uint8)
-    used, flags = read_strings(*values.addresses, address(offsets), address(out), address(valid))
-    _require(used >= 0)
-    buffers = [validity_bitmap(valid), pa.py_buffer(offsets), pa.py_buffer(out[:used])]
-    array = pa.Array.from_buffers(pa.string(), rows, buffers)
-    if flags & (WIDE | ESCAPED):
-        try:
-            array.validate(full=True)
-        except pa.ArrowInvalid:
-            raise UnusualValueError from None
-    return array
-
-
-def _integers(column: Column, values: SpanColumn) -> pa.Array:
-    return integers(values, arrow_type(column))
-
-
-def _strings(_: Column, values: SpanColumn) -> pa.Array:
-    return strings(values)
-
-
-def _bits(column: Column, values: SpanColumn) -> pa.Array:
-    if column.length != 1:
-        return integers(values, arrow_type(column))
-    rows = len(values)
-    flags, valid = np.empty(rows, np.uint8), np.empty(rows, np.uint8)
-    base, starts, _, _ = values.addresses
-    _require(read_booleans(base, starts, rows, address(flags), address(valid)) == 0)
-    bits = pa.py_buffer(np.packbits(flags, bitorder="little"))
-    return pa.Array.from_buffers(pa.bool_(), rows, [validity_bitmap(valid), bits])
-
-
-def _numbers(column: Column, values: SpanColumn) -> pa.Array:
-    return _floats(values, arrow_type(column))
-
-
-def _floats(values: SpanColumn, kind: pa.DataType) -> pa.Array:
-    _require(check_numbers(*values.addresses) == 0)
-    return strings(values).cast(kind)
-
-
-def _decimals(column: Column, values: SpanColumn) -> pa.Array:
-    kind = arrow_type(column)
-    if kind.precision > _WIDEST_DECIMAL:
-        return strings(values).cast(kind)
-    rows = len(values)
-    numbers, valid = np.empty(2 * rows, np.int64), np.empty(rows, np.uint8)
-    wrong = read_decimals(*values.addresses, kind.precision, kind.scale, address(numbers), address(valid))
-    _require(wrong == 0)
-    return pa.Array.from_buffers(kind, rows, [validity_bitmap(valid), pa.py_buffer(numbers)])
-
-
-def _binaries(_: Column, values: SpanColumn) -> pa.Array:
-    rows = len(values)
-    offsets, valid = np.empty(rows + 1, np.int32), np.empty(rows, np.uint8)
-    out = np.empty(values.total() * 3 // 4 + 3, np.uint8)
-    places = (address(offsets), address(out), address(valid))
-    used = read_base64(*values.addresses, *places, address(TABLES) + BASE64_VALUES)
-    _require(used >= 0)
-    buffers = [validity_bitmap(valid), pa.py_buffer(offsets), pa.py_buffer(out[:used])]
-    return pa.Array.from_buffers(pa.binary(), rows, buffers)
-
-
-def _labels(column: Column, values: SpanColumn) -> pa.Array:
-    """Labels are searched in order, so not if there are many; column_parser.py adds undeclared ones."""
-    try:
-        _require(len(column.labels) <= _MOST_LABELS)
-        return labels(values, column.labels, arrow_type(column))
-    except UnusualValueError:
-        return read_column(column, strings(values).to_pylist())[0]
-
-
-def labels(values: SpanColumn, names: tuple[str, ...], kind: pa.DictionaryType) -> pa.DictionaryArray:
-    """A dictionary of the names."""
-    rows, (joined, ends) = len(values), _label_texts(names)
-    numbers, valid = np.empty(rows, np.int32), np.empty(rows, np.uint8)
-    given = (address(joined), address(ends), len(names), address(numbers), address(valid))
-    _require(read_labels(*values.addresses, *given) == 0)
-    buffers = [validity_bitmap(valid), pa.py_buffer(numbers.astype(kind.index_type.to_pandas_dtype()))]
-    indices = pa.Array.from_buffers(kind.index_type, rows, buffers)
-    return pa.DictionaryArray.from_arrays(indices, pa.array(names, pa.string()))
-
-
-@lru_cache(maxsize=512)
-def _label_texts(names: tuple[str, ...]) -> tuple[Bytes, npt.NDArray[np.int64]]:
-    """The labels in JSON without quotes, joined, and the offset after each."""
-    texts = [msgspec.json.encode(name)[1:-1] for name in names]
-    ends = np.zeros(len(texts) + 1, np.int64)
-    np.cumsum([len(text) for text in texts], out=ends[1:])
-    return np.frombuffer(b"".join(texts) + b"\0", np.uint8), ends
+    return values.read(STRING_FIELD)
 
 
 def _items(values: SpanColumn, are_strings: bool) -> tuple[SpanColumn, list[pa.Buffer | None]]:
@@ -195,7 +93,7 @@ def _label_lists(column: Column, values: SpanColumn) -> pa.Array:
 
 def _vectors(column: Column, values: SpanColumn) -> pa.Array:
     items, buffers = _items(values, are_strings=False)
-    numbers = _floats(items, pa.float32())
+    numbers = items.read(number_field(pa.float32()))
     return pa.Array.from_buffers(arrow_type(column), len(values), buffers, children=[numbers])
 
 
@@ -203,31 +101,24 @@ def _geometries(column: Column, values: SpanColumn) -> pa.Array:
     rows, valid = len(values), np.empty(len(values), np.uint8)
     spans = np.empty((4, rows), np.int32)
     _require(find_geometries(*values.addresses, address(_GEOMETRY), address(spans), address(valid)) == 0)
-    srids = integers(SpanColumn(values.data, spans[0], spans[1]), pa.uint32())
-    wkbs = _binaries(column, SpanColumn(values.data, spans[2], spans[3]))
+    srids = SpanColumn(values.data, spans[0], spans[1]).read(integer_field(pa.uint32()))
+    wkbs = SpanColumn(values.data, spans[2], spans[3]).read(BINARY_FIELD)
     return pa.Array.from_buffers(arrow_type(column), rows, [validity_bitmap(valid)], children=[srids, wkbs])
 
 
 _READERS: dict[str, Callable[[Column, SpanColumn], pa.Array]] = {
-    **dict.fromkeys((*INTEGER_BITS, "year"), _integers),
-    **dict.fromkeys(BINARY_TYPES, _binaries),
     **dict.fromkeys(GEOMETRY_TYPES, _geometries),
-    **dict.fromkeys(("float", "double"), _numbers),
-    "bit": _bits,
-    "decimal": _decimals,
-    "enum": _labels,
     "set": _label_lists,
     "vector": _vectors,
 }
 
 
-def read_spans(column: Column, values: SpanColumn) -> tuple[pa.Array, pa.StringArray | None]:
-    """(array of schema.arrow_type(column), texts of impossible dates or None). `null` in a JSON document is a value.
+def read_spans(column: Column, values: SpanColumn) -> pa.Array:
+    """The array of a column that `column_field` leaves. `null` in a JSON document is a value.
 
     Raises UnusualValueError or an exception of pyarrow.
     """
-    if column.type in TEMPORAL_TYPES:
-        _require(int(values.sizes.max(initial=0)) <= LENGTH)
-        array, impossible = parse_times(column, values.data, values.starts, values.sizes)
-        return array, strings(values.select(impossible)) if impossible.any() else None
-    return _READERS.get(column.type, _strings)(column, values), None
+    if column.type == "enum":
+        return read_column(column, strings(values).to_pylist())[0]
+    reader = _READERS.get(column.type)
+    return strings(values) if reader is None else reader(column, values)

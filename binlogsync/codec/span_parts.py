@@ -1,6 +1,6 @@
 """Kernels that find spans within values: items of arrays, members of geometries, and runs of equal values.
 
-For spans and results see span_kernels.py.
+For spans see field_layout.py; `valid` gets a byte for each row, 0 for NULL.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 from binlogsync.binlog.compiling import kernel
 from binlogsync.binlog.kernel_types import int32, int64, intp
 from binlogsync.binlog.memory import load_i32, load_u8, same, store_i32
+from binlogsync.codec.field_layout import mark_null
 from binlogsync.codec.json_scan import LENGTH, number_end, string_end
-from binlogsync.codec.span_kernels import mark_null
 
 
 @kernel
@@ -77,10 +77,8 @@ def find_geometries(data: intp, starts: intp, sizes: intp, rows: int64, names: i
 
 
 @kernel
-def find_runs(data: intp, starts: intp, sizes: intp, rows: int64, numbers: intp, firsts: intp) -> int64:
-    """For each row the int32 number of the run of equal values that it is in, and the first row of each run; returns
-    the number of runs.
-    """
+def find_runs(data: intp, starts: intp, sizes: intp, rows: int64, firsts: intp) -> int64:
+    """The first row of each run of equal values, as int32; returns the number of runs."""
     count, last, last_size = int64(0), int64(0), int64(0)
     for row in range(rows):
         start, size = int64(load_i32(starts + 4 * row)), int64(load_i32(sizes + 4 * row))
@@ -91,5 +89,4 @@ def find_runs(data: intp, starts: intp, sizes: intp, rows: int64, numbers: intp,
             store_i32(firsts + 4 * count, int32(row))
             count += 1
         last, last_size = start, size
-        store_i32(numbers + 4 * row, int32(count - 1))
     return count

@@ -125,6 +125,16 @@ def test_another_server_is_another_batch() -> None:
     assert len(found) == 3
 
 
+@pytest.mark.parametrize("op", ["c", "d"])
+def test_one_message_of_many_changes_has_no_images_on_one_side(op: str) -> None:
+    batch, count = _batch(Column("c", "enum", labels=("a", "b")), ["a"]), 5000
+    [text] = render(batch, CONTEXT).texts()
+    envelope = json.loads(text)
+    envelope |= {"op": op, "before" if op == "c" else "after": None}
+    line = json.dumps(envelope, separators=(",", ":")).encode()
+    _same(_read([b"\n".join([line] * count)], batch.schema), parse_any([b"\n".join([line] * count)], batch.schema))
+
+
 def test_an_undeclared_label_is_kept() -> None:
     batch = _batch(Column("c", "enum", labels=("a", "b")), ["a", "b", "a", None])
     messages = render(batch, CONTEXT).texts()
