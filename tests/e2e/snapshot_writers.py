@@ -43,7 +43,11 @@ Operation = Callable[[Cursor, random.Random], None]
 
 
 class SnapshotWriters:
-    """Writes with `threads` connections until it is stopped."""
+    """Writes with `threads` connections until it is stopped; `pause_s` is the longest pause between two transactions.
+
+    On a slow machine what is tested takes longer, and then all that was written meanwhile has to be checked: writers
+    that never rest would make such a test longer and longer.
+    """
 
     def __init__(
         self,
@@ -53,12 +57,14 @@ class SnapshotWriters:
         *,
         xa: bool = True,
         operations: Sequence[Operation] = (),
+        pause_s: float = 0.03,
     ) -> None:
         """`operations` are chosen from; those on the tables of this module by default."""
         self.transactions = 0
         self._database = database
         self._xa = xa
         self._operations = operations or _OPERATIONS
+        self._pause_s = pause_s
         self._stop = threading.Event()
         self._failures: list[BaseException] = []
         self._threads = [
@@ -86,7 +92,7 @@ class SnapshotWriters:
                 while not self._stop.is_set():
                     self._transaction(connection, chance, number)
                     self.transactions += 1
-                    self._stop.wait(chance.random() * 0.004)
+                    self._stop.wait(chance.random() * self._pause_s)
         except BaseException as error:  # noqa: BLE001 - the test fails
             self._failures.append(error)
 

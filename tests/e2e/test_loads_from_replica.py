@@ -18,7 +18,7 @@ from tests.e2e.tailing import config_of
 pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.usefixtures("small_chunks")]
 
 
-@pytest.mark.parametrize("flavor", ["mysql", "mariadb"])
+@pytest.mark.parametrize("flavor", ["mysql", pytest.param("mariadb", marks=pytest.mark.exhaustive)])
 def test_a_mirror_is_loaded_from_a_replica(
     flavor: str, nats_server: NATSServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

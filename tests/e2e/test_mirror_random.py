@@ -31,7 +31,7 @@ STOPS = 5
 GONE = "gone at"
 
 
-@pytest.fixture(params=["mysql", "mariadb"])
+@pytest.fixture(params=["mysql", pytest.param("mariadb", marks=pytest.mark.exhaustive)])
 def database(request: pytest.FixtureRequest) -> FreshDatabase:
     found: FreshDatabase = request.getfixturevalue(request.param)
     return found

@@ -81,6 +81,7 @@ def check_history(scenario: Loads) -> None:
     assert sorted(current, key=repr) == live_rows(scenario)
 
 
+@pytest.mark.parametrize("scenario", [MYSQL, pytest.param(MARIADB, marks=pytest.mark.exhaustive)], indirect=True)
 def test_rows_that_differ_are_repaired_under_writes(scenario: Loads) -> None:
     mirror = mirror_of(scenario, "t", FULL)
     scenario.consume_until(lambda: mirror_table_rows(scenario.path, mirror.names) is not None, mirror)

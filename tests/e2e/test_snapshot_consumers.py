@@ -78,7 +78,7 @@ class SnapshotDeployment(Deployment):
             try:
                 with self.mysql.server.connect() as connection, connection.cursor() as cursor:
                     cursor.execute(f"USE {self.mysql.name}")
-                    while not stop.wait(pick.random() * 0.02):
+                    while not stop.wait(pick.random() * 0.1):
                         self._change(cursor, pick)
                         connection.commit() if pick.random() < 0.9 else connection.rollback()
             except BaseException as error:  # noqa: BLE001 - the test fails with it

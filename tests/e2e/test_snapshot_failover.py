@@ -20,13 +20,13 @@ from tests.e2e.snapshot_oracle import delivered_rows
 from tests.e2e.snapshot_scenario import use_small_slices
 from tests.e2e.snapshot_writers import TABLES, SnapshotWriters, create_tables
 from tests.e2e.tailing import TailThread, options_of, stream_sink
-from tests.e2e.test_failover import KINDS, ReplicationPair
+from tests.e2e.test_failover import ReplicationPair
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=["mysql", pytest.param("mariadb", marks=pytest.mark.exhaustive)])
 def cluster(request: pytest.FixtureRequest) -> Iterator[ReplicationPair]:
     with ExitStack() as stack:
         yield ReplicationPair(request.param, stack)

@@ -102,7 +102,7 @@ class ReplayedStream:
         raise AssertionError("unreachable")
 
 
-@pytest.fixture(params=["mysql", "mariadb"])
+@pytest.fixture(params=["mysql", pytest.param("mariadb", marks=pytest.mark.exhaustive)])
 def filled(request: pytest.FixtureRequest, nats_server: NATSServer) -> Iterator[ReplayedStream]:
     database: FreshDatabase = request.getfixturevalue(request.param)
     with pytest.MonkeyPatch.context() as patch:

@@ -29,6 +29,7 @@ from tests.e2e.snapshot_writers import TABLES, SnapshotWriters, create_tables
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.server
+_EXHAUSTIVE = [pytest.mark.slow, pytest.mark.exhaustive]
 _SAFE = {"sync_binlog": 1, "binlog_group_commit_sync_delay": 0}
 
 
@@ -57,7 +58,7 @@ def simulate(
     scenario = Snapshots(database, url, TABLES)
     create_tables(database)
     with scenario.tail(**options) as tail:
-        with SnapshotWriters(database, seed, xa=xa).running() as writers:
+        with SnapshotWriters(database, seed, xa=xa, pause_s=0.004).running() as writers:
             wait_until(lambda: writers.transactions > 10, 60, "writers")
             for _ in range(rounds):
                 scenario.complete(tail)
@@ -73,8 +74,8 @@ def simulate(
     [
         (1, "interval", {"sync_binlog": 0, "binlog_group_commit_sync_delay": 3000}),
         (2, "eager", _SAFE),
-        pytest.param(3, "interval", {"sync_binlog": 1, "binlog_group_commit_sync_delay": 3000}, marks=pytest.mark.slow),
-        pytest.param(4, "eager", {"sync_binlog": 2, "binlog_group_commit_sync_delay": 1000}, marks=pytest.mark.slow),
+        pytest.param(3, "interval", {"sync_binlog": 1, "binlog_group_commit_sync_delay": 3000}, marks=_EXHAUSTIVE),
+        pytest.param(4, "eager", {"sync_binlog": 2, "binlog_group_commit_sync_delay": 1000}, marks=_EXHAUSTIVE),
     ],
 )
 def test_the_stream_equals_the_tables_at_each_row(
@@ -134,14 +135,14 @@ def test_statements_beside_writers(flush: str, mysql: FreshDatabase, nats_server
     assert not faults.sentences, faults
 
 
-@pytest.mark.parametrize(("seed", "flush"), [(5, "interval"), pytest.param(6, "eager", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("seed", "flush"), [(5, "interval"), pytest.param(6, "eager", marks=_EXHAUSTIVE)])
 def test_mariadb(seed: int, flush: str, mariadb: FreshDatabase, nats_server: NATSServer) -> None:
     faults = simulate(mariadb, nats_server.url, seed, flush=flush)
     assert not faults.sentences, faults
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["OFF", "ON_PERMISSIVE"])
+@pytest.mark.parametrize("mode", ["OFF", pytest.param("ON_PERMISSIVE", marks=pytest.mark.exhaustive)])
 def test_mysql_without_gtids(mode: str, server_without_gtids: servers.MySQLServer, nats_server: NATSServer) -> None:
     with fresh_database(server_without_gtids) as database:
         if mode == "ON_PERMISSIVE":
