@@ -78,13 +78,13 @@ def envelopes(url: str, source: str, client_id: str | None = None) -> list[dict[
         client = await nats.connect(url)
         js = client.jetstream()
         found: list[dict[str, Any]] = []
-        info = await js.add_consumer(stream, ConsumerConfig(filter_subjects=wanted, ack_policy=AckPolicy.EXPLICIT))
+        info = await js.add_consumer(stream, ConsumerConfig(filter_subjects=wanted, ack_policy=AckPolicy.NONE))
         reader = await js.pull_subscribe_bind(info.name, stream=stream)
         left = info.num_pending or 0
         while left:
-            for message in await reader.fetch(1000, timeout=60):
-                left = message.metadata.num_pending
-                await message.ack()
+            messages = await reader.fetch(1000, timeout=60)
+            left = messages[-1].metadata.num_pending
+            for message in messages:
                 if subjects.parse_table_subject(message.subject) is not None and message.data:
                     found.append(json.loads(message.data))
         await reader.unsubscribe()

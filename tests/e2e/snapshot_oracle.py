@@ -78,8 +78,20 @@ def check_stream(
     With a `client_id`, the stream as that client reads it. `may_repeat`: whether a row may be published again, because
     the table was replaced or requested again.
     """
+    return check_envelopes(envelopes(url, config.source, client_id), config, database, tables, select, may_repeat)
+
+
+def check_envelopes(
+    read: Sequence[dict[str, Any]],
+    config: MySQLConfig,
+    database: str,
+    tables: Sequence[CheckedTable],
+    select: Callable[[str], list[tuple[Any, ...]]],
+    may_repeat: bool = False,
+) -> StreamFaults:
+    """`check_stream` for what was read from a stream."""
     faults = StreamFaults()
-    stream = [each for each in envelopes(url, config.source, client_id) if each["source"]["db"] == database]
+    stream = [each for each in read if each["source"]["db"] == database]
     changes = binlog_changes(config, database)
     for table in tables:
         _check_table(table, stream, [c for c in changes if c.source.table == table.name], faults, may_repeat)

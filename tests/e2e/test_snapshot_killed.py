@@ -23,7 +23,15 @@ from tests.e2e.snapshot_oracle import check_stream
 from tests.e2e.snapshot_writers import TABLES, SnapshotWriters, create_tables
 from tests.e2e.tailing import TailThread, config_of, mirror, options_of, stream_sink
 from tests.e2e.test_tail_killed import running
-from tests.e2e.whole_table_oracle import HEAP, HEAP_OPERATIONS, check_heap, create_heap, ops_in_order, stages
+from tests.e2e.whole_table_oracle import (
+    HEAP,
+    HEAP_OPERATIONS,
+    check_heap,
+    create_heap,
+    last_stage,
+    ops_in_order,
+    stages,
+)
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -114,7 +122,7 @@ def test_a_whole_table_is_published_again_after_a_kill(
 ) -> None:
     source = f"wholekill-{mysql.name.replace('_', '')}"
     config = config_of(mysql.server, source)
-    create_heap(mysql, 12_000)
+    create_heap(mysql, 40_000)
     mysql.execute("CREATE TABLE numbers (id INT PRIMARY KEY, v INT, note VARCHAR(100))")
     options: dict[str, Any] = {"source": source, "include": [f"{mysql.name}.*"], "flush": "eager", "start": "now"}
     tail = {"positions": str(tmp_path / "positions.db"), "nats": nats_server.url, "options": options}
@@ -130,9 +138,9 @@ def test_a_whole_table_is_published_again_after_a_kill(
         for number in range(10):
             with running("tests.e2e.tail_process", {**tail, "owner": f"run {number}"}, tmp_path / "tail.log"):
                 wait_until(lambda: position_store.checkpoints.load(source), 60, "a checkpoint")
-                id = requests.create(new_request([f"{mysql.name}.{HEAP}"], rows_per_s=4000)).request.id
+                id = requests.create(new_request([f"{mysql.name}.{HEAP}"])).request.id
                 wait_until(is_among_rows, 60, "rows to be published")
-            if stages(nats_server.url, source, mysql.name)[-1] == ("r", "true"):
+            if last_stage(nats_server.url, source, mysql.name) == ("r", "true"):
                 break  # killed before the last row
         chosen = TailOptions(**{**options, "include": (f"{mysql.name}.*",)})
         sinks = [stream_sink(nats_server.url)]

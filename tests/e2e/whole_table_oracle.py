@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+import nats
 from pymysql.cursors import Cursor
 
+from binlogsync.codec import subjects
 from binlogsync.mysql import MySQLConfig
 from tests.databases import FreshDatabase
 from tests.e2e.oracle import binlog_changes, envelopes
-from tests.e2e.snapshot_oracle import StreamFaults, check_stream, place_of_change, place_of_envelope
+from tests.e2e.snapshot_oracle import StreamFaults, check_envelopes, place_of_change, place_of_envelope
 
 Row: TypeAlias = tuple[Any, ...]
 HEAP = "heap"
@@ -56,8 +60,9 @@ def check_heap(
 
     After it, each change has to find the rows that it changes. `published` counts the snapshots that are complete.
     """
-    faults = check_stream(config, url, database, (), select)
-    stream = [each for each in envelopes(url, config.source) if _is_of(each, database)]
+    found = envelopes(url, config.source)
+    faults = check_envelopes(found, config, database, (), select)
+    stream = [each for each in found if _is_of(each, database)]
     changes = [each for each in binlog_changes(config, database) if each.source.table == HEAP]
     state, truth = Counter[Row](), Counter[Row]()
     at, is_complete = 0, False
@@ -89,6 +94,20 @@ def stages(url: str, source: str, database: str) -> list[tuple[str, str]]:
     """(op, source.snapshot) of each row of a snapshot of the table, and of each reset before them."""
     found = [each for each in envelopes(url, source) if _is_of(each, database)]
     return [(each["op"], each["source"]["snapshot"]) for each in found if each["source"]["snapshot"] != "false"]
+
+
+def last_stage(url: str, source: str, database: str) -> tuple[str, str]:
+    """The last of `stages`, if the last message of the table is one."""
+
+    async def read() -> tuple[str, str]:
+        client = await nats.connect(url)
+        subject = subjects.table_subject(source, database, HEAP)
+        message = await client.jetstream().get_last_msg(subjects.stream_name(source), subject)
+        await client.close()
+        envelope = json.loads(message.data or b"")
+        return envelope["op"], envelope["source"]["snapshot"]
+
+    return asyncio.run(read())
 
 
 def _is_of(envelope: dict[str, Any], database: str) -> bool:
