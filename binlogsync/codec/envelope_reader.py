@@ -90,6 +90,8 @@ class _EnvelopeReader:
 
     def server_starts(self) -> list[int]:
         """Start indexes of batches: a change of the server starts a new one."""
+        if len(self._values) == 1:
+            return [0]
         members = (self._member(name, 0, len(self._values)) for name in ("server_uuid", "server_id"))
         firsts = [self._run_starts(values) for values in members]
         found: list[int] = np.unique(np.concatenate(firsts)).tolist()
@@ -144,7 +146,7 @@ class _EnvelopeReader:
         """One value outside of the images."""
         slot = self._values.program.names[name]
         start, size = int(self._values.starts[slot, row]), int(self._values.sizes[slot, row])
-        if size > LENGTH:
+        if start < 0 or size > LENGTH:
             raise UnusualValueError
         return bytes(self._values.data[start : start + size])
 
@@ -224,10 +226,11 @@ def _many_null_images(schema: TableSchema) -> pa.StructArray:
 
 
 def _make_null_images(schema: TableSchema, rows: int) -> pa.StructArray:
-    arrays = [
-        pa.nulls(rows, own.type)
-        if column.type != "enum"
-        else pa.DictionaryArray.from_arrays(pa.nulls(rows, own.type.index_type), pa.array(column.labels, pa.string()))
-        for column, own in zip(schema.columns, _image_fields(schema), strict=True)
-    ]
-    return pa.StructArray.from_arrays(arrays, fields=_image_fields(schema), mask=pa.array(np.ones(rows, np.bool_)))
+    fields = _image_fields(schema)
+    empty = pa.nulls(rows, pa.struct(fields))  # all its columns share one buffer
+    arrays = [empty.field(number) for number in range(len(fields))]
+    for number, column in enumerate(schema.columns):
+        if column.type == "enum":
+            indices = pa.nulls(rows, fields[number].type.index_type)
+            arrays[number] = pa.DictionaryArray.from_arrays(indices, pa.array(column.labels, pa.string()))
+    return pa.StructArray.from_arrays(arrays, fields=fields, mask=pa.array(np.ones(rows, np.bool_)))

@@ -28,7 +28,11 @@ from binlogsync.errors import WireError, excerpt
 from binlogsync.position import SNAPSHOT
 from binlogsync.schema import GEOMETRY_TYPES, INTEGER_BITS, Column, TableSchema
 
+_LEAST_FOR_KERNELS = 32
+"""For fewer messages, the fixed costs of the kernels are larger than all costs of msgspec."""
 _FEW_ROWS = 16
+_LARGE_BYTES = 40_000
+"""Fewer and smaller messages are decoded as fast without the kernels."""
 _SNAPSHOT = f'"{SNAPSHOT}'.encode()
 _UNFIT = re.compile(r'["\\\x00-\x1f]')
 
@@ -140,9 +144,10 @@ def parse_text(
     text: bytes | memoryview, begins: Numbers, ends: Numbers, schema: TableSchema
 ) -> tuple[list[ChangeBatch], Numbers | None]:
     """`parse` for the messages text[begins[i]:ends[i]], and the number of changes in each; None if not known."""
-    found = read_envelopes(np.frombuffer(text, np.uint8), begins, ends, schema)
-    if found is not None:
-        return found
+    if len(begins) >= _LEAST_FOR_KERNELS or int((ends - begins).sum()) >= _LARGE_BYTES:
+        found = read_envelopes(np.frombuffer(text, np.uint8), begins, ends, schema)
+        if found is not None:
+            return found
     messages = [bytes(text[begin:end]) for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
     return parse_any(messages, schema), None
 
