@@ -17,8 +17,11 @@ from numba import njit
 
 from binlogsync.binlog.compiling import compile_standalone, inner, kernel
 from binlogsync.binlog.fast_compiling import KERNEL
+from binlogsync.binlog.kernel_sources import source_stamp
 from binlogsync.binlog.kernel_types import int64, intp
 from binlogsync.binlog.memory import address, load_i64
+from binlogsync.codec import span_kernels, text_kernels
+from binlogsync.codec.field_layout import OFFSETS
 
 compile_array: Any = njit
 UNCACHED = KERNEL | {"cache": False}
@@ -155,3 +158,12 @@ def test_a_cached_kernel_is_recompiled_when_an_inner_function_changes(
         whole = _imported(tmp_path, factor)
         found.append((whole(7), sum(whole.stats.cache_hits.values())))
     assert found == [(14, 0), (14, 1), (210, 0)]
+
+
+def test_a_constant_of_another_module_is_part_of_the_stamp(monkeypatch: pytest.MonkeyPatch) -> None:
+    function = span_kernels.read_fields.py_func  # type: ignore[attr-defined]
+    before = source_stamp(function)
+    monkeypatch.setattr(text_kernels, "OFFSETS", OFFSETS + 8)  # of a part that it calls
+    after = source_stamp(function)
+    assert after != before
+    assert set(after) - set(before) == {("OFFSETS", repr(OFFSETS + 8))}
