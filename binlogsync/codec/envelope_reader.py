@@ -118,7 +118,7 @@ class _EnvelopeReader:
         columns["order"] = pa.array(orders - np.uint64(1))
         columns["seq"] = pa.array(np.arange(self._first + start, self._first + stop))
         numbers = ops.indices.to_numpy()
-        is_read = numbers >= OPS.index("r")
+        is_read = (numbers == OPS.index("r")) | (numbers == OPS.index("t"))
         if is_read.any():
             names = strings(self._member("id", start, stop))
             is_published = pc.and_(pa.array(is_read), pc.starts_with(names, SNAPSHOT))

@@ -54,7 +54,7 @@ _ALIGNED = 64
 Spans = npt.NDArray[np.int32]
 
 
-class UnusualValueError(Exception):
+class UnusualValueError(ValueError):
     """A value that the tail does not write in this form."""
 
 
@@ -173,6 +173,7 @@ class FieldPlan:
     fields: tuple[tuple[int, Field], ...]
     _numbers: npt.NDArray[np.int64] = field(init=False)
     _tables: list[object] = field(init=False)  # what the numbers have addresses of
+    _passes: npt.NDArray[np.bool_] = field(init=False)  # fields whose results are converted again, so not kept
 
     def __post_init__(self) -> None:
         tables: list[object] = [TABLES]
@@ -189,6 +190,8 @@ class FieldPlan:
                 row[TABLE // 8] = own.limit
         object.__setattr__(self, "_numbers", numbers)
         object.__setattr__(self, "_tables", tables)
+        passes = [own.kind == BOOLEANS or (own.kind == STRINGS and own != STRING_FIELD) for _, own in self.fields]
+        object.__setattr__(self, "_passes", np.array(passes, np.bool_))
 
     def read(self, data: Bytes, starts: Spans, sizes: Spans) -> list[pa.Array | None]:
         """The arrays; None for labels some of which are not declared. Impossible dates are NULL. The spans are those of
@@ -202,9 +205,10 @@ class FieldPlan:
         numbers, stride = self._numbers.copy(), starts.strides[0] // 4
         spans = address(starts[0]), address(sizes[0]), stride, rows
         measure_texts(*spans[1:], address(numbers), len(numbers))
-        memory = _make_room(numbers, rows)
+        valid = np.empty((len(numbers), rows), np.uint8)
+        numbers[:, VALID // 8] = address(valid) + rows * np.arange(len(numbers))
+        memory, passing = _make_room(numbers, rows, self._passes)
         read_fields(address(data), *spans, address(numbers), len(numbers))
-        valid = np.frombuffer(memory, np.uint8, len(numbers) * _padded(rows)).reshape(len(numbers), -1)[:, :rows]
         are_valid: list[int] = valid.min(axis=1).tolist()
         found: list[pa.Array | None] = []
         for number, ((_, own), row) in enumerate(zip(self.fields, numbers.tolist(), strict=True)):
@@ -215,7 +219,7 @@ class FieldPlan:
                 found.append(None)
                 continue
             bitmap = None if are_valid[number] else pa.py_buffer(np.packbits(valid[number], bitorder="little"))
-            found.append(_Results(rows, bitmap, row, memory).array(own))
+            found.append(_Results(rows, bitmap, row, passing if self._passes[number] else memory).array(own))
         return found
 
 
@@ -232,19 +236,25 @@ def _single_plan(own: Field) -> FieldPlan:
     return FieldPlan(((0, own),))
 
 
-def _make_room(numbers: npt.NDArray[np.int64], rows: int) -> pa.Buffer:
-    """Memory for the results of fields, with the validity of all first; stores the addresses in their `numbers`."""
-    padded, is_text = _padded(rows), numbers[:, KIND // 8] >= STRINGS
-    widths = numbers[:, WIDTH // 8]
-    room = np.empty((3, len(numbers)), np.int64)
-    room[0] = padded
-    room[1] = np.where(is_text, _padded(numbers[:, USED // 8]), widths * padded)
-    room[2] = np.where(is_text, 4 * (padded + _ALIGNED), 0)
-    ends = np.cumsum(room)
-    memory = pa.py_buffer(np.empty(int(ends[-1]), np.uint8))
-    begins = memory.address + (ends - room.ravel()).reshape(3, -1)
-    numbers[:, [VALID // 8, VALUES // 8, OFFSETS // 8]] = begins.T
-    return memory
+def _make_room(
+    numbers: npt.NDArray[np.int64], rows: int, passes: npt.NDArray[np.bool_]
+) -> tuple[pa.Buffer, pa.Buffer]:
+    """Memory for the values and offsets of fields, and for those of fields where `passes` is True, which are not kept;
+    stores the addresses in their `numbers`.
+    """
+    is_text = numbers[:, KIND // 8] >= STRINGS
+    room = np.empty((len(numbers), 2), np.int64)
+    room[:, 0] = np.where(is_text, _padded(numbers[:, USED // 8]), numbers[:, WIDTH // 8] * _padded(rows))
+    room[:, 1] = np.where(is_text, _padded(4 * (rows + 1)), 0)
+    memories = []
+    for mask in (~passes, passes):
+        own = room[mask]
+        ends = np.cumsum(own)
+        memory = pa.py_buffer(np.empty(int(ends[-1]) if len(own) else 0, np.uint8))
+        begins = memory.address + (ends - own.ravel()).reshape(-1, 2)
+        numbers[mask, VALUES // 8], numbers[mask, OFFSETS // 8] = begins.T
+        memories.append(memory)
+    return memories[0], memories[1]
 
 
 def _padded(size: Any) -> Any:
