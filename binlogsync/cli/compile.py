@@ -19,7 +19,6 @@ MODULES = (
     "binlogsync.binlog.source_columns",
     "binlogsync.binlog.types.labels",
     "binlogsync.binlog.rows",
-    "binlogsync.codec.column_parser",
     "binlogsync.codec.envelope_program",
     "binlogsync.codec.envelope_writer",
     "binlogsync.codec.image_kernel",
