@@ -27,8 +27,8 @@ from binlogsync.codec.json_texts import Bytes
 from binlogsync.codec.span_columns import SpanColumn, read_spans, strings
 from binlogsync.codec.span_fields import (
     STRING_FIELD,
-    Field,
     FieldPlan,
+    JsonField,
     UnusualValueError,
     column_field,
     integer_field,
@@ -195,7 +195,7 @@ class _EnvelopeReader:
 
 
 @lru_cache(maxsize=1024)
-def _fields(schema: TableSchema) -> tuple[Field | None, ...]:
+def _fields(schema: TableSchema) -> tuple[JsonField | None, ...]:
     return tuple(column_field(column) for column in schema.columns)
 
 

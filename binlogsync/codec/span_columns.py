@@ -21,7 +21,7 @@ from binlogsync.codec.json_texts import Bytes, validity_bitmap
 from binlogsync.codec.span_fields import (
     BINARY_FIELD,
     STRING_FIELD,
-    Field,
+    JsonField,
     Spans,
     UnusualValueError,
     integer_field,
@@ -58,7 +58,7 @@ class SpanColumn:
         """The same with NULL where `mask` is False."""
         return SpanColumn(self.data, np.where(mask, self.starts, np.int32(-1)), self.sizes)
 
-    def read(self, own: Field) -> pa.Array:
+    def read(self, own: JsonField) -> pa.Array:
         """The values as an array; raises UnusualValueError."""
         return read_field(own, self.data, self.starts, self.sizes)
 

@@ -59,7 +59,7 @@ class UnusualValueError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class JsonField:
     """What the values of a column become.
 
     Attributes:
@@ -78,28 +78,28 @@ class Field:
     labels: tuple[str, ...] = ()
 
 
-STRING_FIELD = Field(STRINGS, pa.string())
-BINARY_FIELD = Field(BASE64, pa.binary())
-BOOLEAN_FIELD = Field(BOOLEANS, pa.bool_(), 1)
+STRING_FIELD = JsonField(STRINGS, pa.string())
+BINARY_FIELD = JsonField(BASE64, pa.binary())
+BOOLEAN_FIELD = JsonField(BOOLEANS, pa.bool_(), 1)
 
 
-def integer_field(kind: pa.DataType) -> Field:
+def integer_field(kind: pa.DataType) -> JsonField:
     """Any Arrow integer type, or a timestamp as a number."""
-    return Field(INTEGERS, kind, kind.bit_width // 8, int(not pa.types.is_unsigned_integer(kind)))
+    return JsonField(INTEGERS, kind, kind.bit_width // 8, int(not pa.types.is_unsigned_integer(kind)))
 
 
-def number_field(kind: pa.DataType) -> Field:
+def number_field(kind: pa.DataType) -> JsonField:
     """A floating-point type."""
-    return Field(STRINGS, kind, parameter=1)
+    return JsonField(STRINGS, kind, parameter=1)
 
 
-def label_field(labels: tuple[str, ...], kind: pa.DictionaryType) -> Field:
+def label_field(labels: tuple[str, ...], kind: pa.DictionaryType) -> JsonField:
     """A dictionary of the labels, each of which is at most once among them."""
-    return Field(LABELS, kind, kind.index_type.bit_width // 8, len(labels), labels=labels)
+    return JsonField(LABELS, kind, kind.index_type.bit_width // 8, len(labels), labels=labels)
 
 
 @lru_cache(maxsize=4096)
-def column_field(column: Column) -> Field | None:
+def column_field(column: Column) -> JsonField | None:
     """The field of a column; None if its values need more than one field, or another reader."""
     kind = arrow_type(column)
     if column.type in INTEGER_BITS or column.type == "year":
@@ -107,12 +107,12 @@ def column_field(column: Column) -> Field | None:
     if column.type == "bit":
         return BOOLEAN_FIELD if column.length == 1 else integer_field(kind)
     if column.type in _TIME_KINDS:
-        return Field(TIMES, kind, kind.bit_width // 8, _TIME_KINDS[column.type])
+        return JsonField(TIMES, kind, kind.bit_width // 8, _TIME_KINDS[column.type])
     if column.type in ("float", "double"):
         return number_field(kind)
     if column.type == "decimal":
         is_narrow = kind.precision <= _WIDEST_DECIMAL
-        return Field(DECIMALS, kind, 16, kind.scale, 10**kind.precision) if is_narrow else Field(STRINGS, kind)
+        return JsonField(DECIMALS, kind, 16, kind.scale, 10**kind.precision) if is_narrow else JsonField(STRINGS, kind)
     if column.type == "enum":
         return label_field(column.labels, kind) if len(column.labels) <= _MOST_LABELS else None
     if column.type in BINARY_TYPES:
@@ -138,7 +138,7 @@ class _Results:
     numbers: list[int]
     memory: pa.Buffer
 
-    def array(self, own: Field) -> pa.Array:
+    def array(self, own: JsonField) -> pa.Array:
         """The Arrow array."""
         if own.kind in (STRINGS, BASE64):
             return self._texts(own)
@@ -150,7 +150,7 @@ class _Results:
             values = pa.py_buffer(np.packbits(np.frombuffer(values, np.uint8), bitorder="little"))
         return pa.Array.from_buffers(own.type, self.rows, [self.bitmap, values])
 
-    def _texts(self, own: Field) -> pa.Array:
+    def _texts(self, own: JsonField) -> pa.Array:
         kind = own.type if own.kind == BASE64 else pa.string()
         buffers = [self.bitmap, self._part(OFFSETS, 4 * (self.rows + 1)), self._part(VALUES, self.numbers[USED // 8])]
         texts = pa.Array.from_buffers(kind, self.rows, buffers)
@@ -170,7 +170,7 @@ class _Results:
 class FieldPlan:
     """Fields that are read together, each from the spans of its slot."""
 
-    fields: tuple[tuple[int, Field], ...]
+    fields: tuple[tuple[int, JsonField], ...]
     _numbers: npt.NDArray[np.int64] = field(init=False)
     _tables: list[object] = field(init=False)  # what the numbers have addresses of
     _passes: npt.NDArray[np.bool_] = field(init=False)  # fields whose results are converted again, so not kept
@@ -223,7 +223,7 @@ class FieldPlan:
         return found
 
 
-def read_field(own: Field, data: Bytes, starts: Spans, sizes: Spans) -> pa.Array:
+def read_field(own: JsonField, data: Bytes, starts: Spans, sizes: Spans) -> pa.Array:
     """The array of one field, whose spans are given; raises UnusualValueError for an undeclared label too."""
     [found] = _single_plan(own).read(data, starts[None, :], sizes[None, :])
     if found is None:
@@ -232,13 +232,11 @@ def read_field(own: Field, data: Bytes, starts: Spans, sizes: Spans) -> pa.Array
 
 
 @lru_cache(maxsize=4096)
-def _single_plan(own: Field) -> FieldPlan:
+def _single_plan(own: JsonField) -> FieldPlan:
     return FieldPlan(((0, own),))
 
 
-def _make_room(
-    numbers: npt.NDArray[np.int64], rows: int, passes: npt.NDArray[np.bool_]
-) -> tuple[pa.Buffer, pa.Buffer]:
+def _make_room(numbers: npt.NDArray[np.int64], rows: int, passes: npt.NDArray[np.bool_]) -> tuple[pa.Buffer, pa.Buffer]:
     """Memory for the values and offsets of fields, and for those of fields where `passes` is True, which are not kept;
     stores the addresses in their `numbers`.
     """

@@ -21,7 +21,7 @@ IMPORTS = "imports.txt"
 RECORDER = """
 import sys, dagster
 imports = open({file!r}, "w", buffering=1)
-class Recorder:
+class ImportRecorder:
     def find_spec(self, name, path, target=None):
         if name in {names!r}:
             frame, chain = sys._getframe(1), []
@@ -31,7 +31,7 @@ class Recorder:
                     chain.insert(0, importer)
                 frame = frame.f_back
             print(*chain, name, sep=" -> ", file=imports)
-sys.meta_path.insert(0, Recorder())
+sys.meta_path.insert(0, ImportRecorder())
 """
 HANDLERS = """
 from dataclasses import dataclass
