@@ -82,7 +82,8 @@ def read_ours(login: Login) -> int:
 
 def read_with_pymysql(login: Login) -> int:
     """The reader that read_rows replaced: rows of text from pymysql, then Arrow, column by column."""
-    from binlogsync.codec.column_parser import TEMPORAL_TYPES, read_column
+    from binlogsync.codec.column_parser import read_column
+    from binlogsync.codec.span_fields import TEMPORAL_TYPES
     from binlogsync.schema import BINARY_TYPES, INTEGER_BITS, arrow_type
 
     _, connection, schema = _connect(login)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import IO
 
@@ -17,8 +18,8 @@ FOLDER_MODE = 0o700
 
 def make_folder(path: Path) -> None:
     """The folder and its parents, those that are missing with mode 0700. Raises OSError."""
-    missing = [folder for folder in path.parents if not folder.exists()]
-    for each in (*reversed(missing), path):
+    missing = takewhile(lambda folder: not folder.exists(), path.parents)
+    for each in (*reversed(list(missing)), path):
         _make_one(each)
 
 

@@ -16,12 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from binlogsync.codec.json_texts import text_values, validity
-from binlogsync.codec.span_fields import column_field, read_field
+from binlogsync.codec.span_fields import TEMPORAL_TYPES, column_field, read_field
 from binlogsync.errors import WireError
 from binlogsync.schema import BINARY_TYPES, GEOMETRY_TYPES, Column, arrow_type
 
 Values = Sequence[Any]
-TEMPORAL_TYPES = frozenset({"date", "datetime", "timestamp", "time"})
 RAW_TYPES = frozenset({"float", "double", "vector", "json"})
 """Types read from their JSON text, not from a decoded value, to preserve the digits and the blanks."""
 

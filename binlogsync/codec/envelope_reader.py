@@ -20,13 +20,14 @@ import pyarrow.compute as pc
 from binlogsync.binlog.memory import address
 from binlogsync.change import OPS, ImageName
 from binlogsync.change_batch import OP_TYPE, TIME_TYPE, ChangeBatch, build_batch
-from binlogsync.codec.column_parser import TEMPORAL_TYPES
 from binlogsync.codec.envelope_program import EnvelopeValues, Numbers, envelope_program, find_values
 from binlogsync.codec.json_scan import LENGTH
 from binlogsync.codec.json_texts import Bytes
+from binlogsync.codec.null_images import image_fields, null_images
 from binlogsync.codec.span_columns import SpanColumn, read_spans, strings
 from binlogsync.codec.span_fields import (
     STRING_FIELD,
+    TEMPORAL_TYPES,
     FieldPlan,
     JsonField,
     UnusualValueError,
@@ -36,7 +37,7 @@ from binlogsync.codec.span_fields import (
 )
 from binlogsync.codec.span_parts import find_runs
 from binlogsync.position import SNAPSHOT
-from binlogsync.schema import TableSchema, arrow_type
+from binlogsync.schema import TableSchema
 
 _IMAGES: tuple[ImageName, ...] = ("before", "after")
 _NULL = ord("n")
@@ -51,7 +52,6 @@ _MEMBERS = {
     "total_order": integer_field(pa.uint64()),
 }
 """Members outside of the images that are read together with the columns."""
-_NULL_ROWS = 4096
 Impossible = dict[tuple[ImageName, str], pa.StringArray]
 
 
@@ -90,8 +90,6 @@ class _EnvelopeReader:
 
     def server_starts(self) -> list[int]:
         """Start indexes of batches: a change of the server starts a new one."""
-        if len(self._values) == 1:
-            return [0]
         members = (self._member(name, 0, len(self._values)) for name in ("server_uuid", "server_id"))
         firsts = [self._run_starts(values) for values in members]
         found: list[int] = np.unique(np.concatenate(firsts)).tolist()
@@ -99,7 +97,7 @@ class _EnvelopeReader:
 
     def batch(self, start: int, stop: int) -> ChangeBatch:
         """The changes of the rows start..stop-1, which have one server."""
-        values, rows = self._values, stop - start
+        values = self._values
         starts, sizes = values.starts[:, start:stop], values.sizes[:, start:stop]
         is_null = [starts[slot] < 0 for slot in values.program.images]
         has_image = [not bool(mask.all()) for mask in is_null]
@@ -109,7 +107,7 @@ class _EnvelopeReader:
             raise UnusualValueError
         impossible: Impossible = {}
         images = [
-            self._image(name, start, mask, arrays, impossible) if is_some else _null_images(self._schema, rows)
+            self._image(name, start, mask, arrays, impossible) if is_some else null_images(self._schema, stop - start)
             for name, mask, is_some in zip(_IMAGES, is_null, has_image, strict=True)
         ]
         ops, orders = columns.pop("op"), columns.pop("total_order").to_numpy()
@@ -143,10 +141,10 @@ class _EnvelopeReader:
         return found
 
     def _text(self, name: str, row: int) -> bytes:
-        """One value outside of the images."""
+        """One value outside of the images, which is not null."""
         slot = self._values.program.names[name]
         start, size = int(self._values.starts[slot, row]), int(self._values.sizes[slot, row])
-        if start < 0 or size > LENGTH:
+        if size > LENGTH:
             raise UnusualValueError
         return bytes(self._values.data[start : start + size])
 
@@ -169,19 +167,19 @@ class _EnvelopeReader:
         made = []
         for number, (column, own) in enumerate(zip(self._schema.columns, _fields(self._schema), strict=True), 1):
             array = None if own is None else next(arrays)
-            if array is None or (array.null_count and column.type in TEMPORAL_TYPES):
+            if array is None:
                 values = self._column(slot + number, start, stop)
-                if array is not None:
-                    odd = (values.starts >= 0) & array.is_null().to_numpy(zero_copy_only=False)
-                    if odd.any():
-                        impossible[name, column.name] = strings(values.select(odd))
-                else:
-                    if column.type == "json":
-                        values = values.select(~self._null_documents(values, f"{name}.{column.name}", start))
-                    array = read_spans(column, values)
+                if column.type == "json":
+                    values = values.select(~self._null_documents(values, f"{name}.{column.name}", start))
+                array = read_spans(column, values)
+            elif column.type in TEMPORAL_TYPES and array.null_count:
+                values = self._column(slot + number, start, stop)
+                odd = (values.starts >= 0) & array.is_null().to_numpy(zero_copy_only=False)
+                if odd.any():
+                    impossible[name, column.name] = strings(values.select(odd))
             made.append(array)
         mask = pa.array(is_null) if is_null.any() else None
-        return pa.StructArray.from_arrays(made, fields=_image_fields(self._schema), mask=mask)
+        return pa.StructArray.from_arrays(made, fields=image_fields(self._schema), mask=mask)
 
     def _null_documents(self, values: SpanColumn, path: str, start: int) -> npt.NDArray[np.bool_]:
         """Mask of the rows whose `null` is NULL, not the JSON value null."""
@@ -200,11 +198,6 @@ def _fields(schema: TableSchema) -> tuple[JsonField | None, ...]:
 
 
 @lru_cache(maxsize=1024)
-def _image_fields(schema: TableSchema) -> list[pa.Field]:
-    return [pa.field(column.name, arrow_type(column)) for column in schema.columns]
-
-
-@lru_cache(maxsize=1024)
 def _plan(schema: TableSchema, has_before: bool, has_after: bool) -> FieldPlan:
     """The fields of _MEMBERS, then those of the columns of the images that are there."""
     program = envelope_program(schema)
@@ -212,25 +205,4 @@ def _plan(schema: TableSchema, has_before: bool, has_after: bool) -> FieldPlan:
     for slot, is_there in zip(program.images, (has_before, has_after), strict=True):
         if is_there:
             found += [(slot + number, own) for number, own in enumerate(_fields(schema), 1) if own is not None]
-    return FieldPlan(tuple(found))
-
-
-def _null_images(schema: TableSchema, rows: int) -> pa.StructArray:
-    """Images of changes that have none."""
-    return _many_null_images(schema).slice(0, rows) if rows <= _NULL_ROWS else _make_null_images(schema, rows)
-
-
-@lru_cache(maxsize=256)
-def _many_null_images(schema: TableSchema) -> pa.StructArray:
-    return _make_null_images(schema, _NULL_ROWS)
-
-
-def _make_null_images(schema: TableSchema, rows: int) -> pa.StructArray:
-    fields = _image_fields(schema)
-    empty = pa.nulls(rows, pa.struct(fields))  # all its columns share one buffer
-    arrays = [empty.field(number) for number in range(len(fields))]
-    for number, column in enumerate(schema.columns):
-        if column.type == "enum":
-            indices = pa.nulls(rows, fields[number].type.index_type)
-            arrays[number] = pa.DictionaryArray.from_arrays(indices, pa.array(column.labels, pa.string()))
-    return pa.StructArray.from_arrays(arrays, fields=fields, mask=pa.array(np.ones(rows, np.bool_)))
+    return FieldPlan(found)

@@ -24,13 +24,13 @@ from binlogsync.change_batch import ChangeBatch, build_batch
 from binlogsync.codec.column_parser import RAW_TYPES, read_column
 from binlogsync.codec.envelope_program import Numbers
 from binlogsync.codec.envelope_reader import read_envelopes
+from binlogsync.codec.null_images import null_images
 from binlogsync.errors import WireError, excerpt
 from binlogsync.position import SNAPSHOT
 from binlogsync.schema import GEOMETRY_TYPES, INTEGER_BITS, Column, TableSchema
 
 _LEAST_FOR_KERNELS = 32
 """For fewer messages, the fixed costs of the kernels are larger than all costs of msgspec."""
-_FEW_ROWS = 16
 _LARGE_BYTES = 40_000
 """Fewer and smaller messages are decoded as fast without the kernels."""
 _SNAPSHOT = f'"{SNAPSHOT}'.encode()
@@ -281,14 +281,14 @@ def _image(
     impossible: dict[tuple[Literal["before", "after"], str], pa.StringArray],
 ) -> pa.StructArray:
     """One image of all rows; `where` is its name, and the sources, which list its JSON nulls."""
-    if len(is_null) <= _FEW_ROWS and all(is_null):
-        return _null_images(schema, len(is_null))
+    if all(is_null):
+        return null_images(schema, len(is_null))
     name, sources = where
-    sample = is_null.index(False) if False in is_null else None
+    sample = is_null.index(False)
     columns = zip(schema.columns, image_columns, strict=True) if image_columns else ()
     arrays, fields = [], []
     for column, values in columns:
-        if sample is not None and values[sample] is msgspec.UNSET:
+        if values[sample] is msgspec.UNSET:
             continue
         own: list[Any] = values
         if column.type in RAW_TYPES:
@@ -305,14 +305,6 @@ def _image(
         arrays.append(array)
         fields.append(pa.field(column.name, array.type))
     return _struct(arrays, fields, is_null)
-
-
-@lru_cache(maxsize=1024)
-def _null_images(schema: TableSchema, rows: int) -> pa.StructArray:
-    """The images of rows that have none: every insert and delete has one, and to build it costs as much as a row."""
-    arrays = [read_column(column, [None] * rows)[0] for column in schema.columns]
-    fields = [pa.field(column.name, array.type) for column, array in zip(schema.columns, arrays, strict=True)]
-    return _struct(arrays, fields, [True] * rows)
 
 
 def _struct(arrays: Sequence[pa.Array], fields: Sequence[pa.Field], is_null: Sequence[bool]) -> pa.StructArray:

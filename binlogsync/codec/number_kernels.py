@@ -141,8 +141,8 @@ def _decimal(at: intp, stop: intp, scale: int64) -> tuple[int64, boolean]:
 
 @inner(apart=True)
 def read_decimals(data: intp, starts: intp, sizes: intp, begin: int64, end: int64, field: intp) -> None:
-    """decimal128 of at most 18 digits, written with exactly their scale, which is the parameter; in place of the
-    address of a table, the limit below which they must be.
+    """decimal128 of at most 18 digits, written with exactly their scale, which is the parameter. TABLE is not an
+    address here, but the limit below which they must be.
     """
     limit, scale = load_i64(field + TABLE), load_i64(field + PARAMETER)
     values, valid, wrong = load_i64(field + VALUES), load_i64(field + VALID), int64(0)

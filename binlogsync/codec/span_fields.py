@@ -5,7 +5,8 @@ A field with a value in a format that the tail does not write raises UnusualValu
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -31,7 +32,7 @@ from binlogsync.codec.field_layout import (
     WRONG,
 )
 from binlogsync.codec.json_scan import ESCAPED, WIDE
-from binlogsync.codec.json_texts import Bytes
+from binlogsync.codec.json_texts import Bytes, validity_bitmap
 from binlogsync.codec.lookup_tables import BASE64_VALUES, TABLES
 from binlogsync.codec.span_kernels import (
     BASE64,
@@ -50,6 +51,7 @@ from binlogsync.schema import BINARY_TYPES, INTEGER_BITS, Column, arrow_type
 _WIDEST_DECIMAL, _MOST_LABELS = 18, 200
 """Digits of a decimal that fit into 64 bits; labels are searched in order, so not if there are many."""
 _TIME_KINDS = {"date": DAYS, "datetime": MICROSECONDS, "timestamp": INSTANTS, "time": DURATIONS}
+TEMPORAL_TYPES = frozenset(_TIME_KINDS)
 _ALIGNED = 64
 Spans = npt.NDArray[np.int32]
 
@@ -166,32 +168,26 @@ class _Results:
         return self.memory.slice(self.numbers[what // 8] - self.memory.address, size)
 
 
-@dataclass(frozen=True, slots=True)
 class FieldPlan:
     """Fields that are read together, each from the spans of its slot."""
 
-    fields: tuple[tuple[int, JsonField], ...]
-    _numbers: npt.NDArray[np.int64] = field(init=False)
-    _tables: list[object] = field(init=False)  # what the numbers have addresses of
-    _passes: npt.NDArray[np.bool_] = field(init=False)  # fields whose results are converted again, so not kept
-
-    def __post_init__(self) -> None:
-        tables: list[object] = [TABLES]
-        numbers = np.zeros((len(self.fields), FIELD_BYTES // 8), np.int64)
-        for row, (slot, own) in zip(numbers, self.fields, strict=True):
+    def __init__(self, fields: Sequence[tuple[int, JsonField]]) -> None:
+        self._fields = [own for _, own in fields]
+        self._numbers = np.zeros((len(fields), FIELD_BYTES // 8), np.int64)
+        self._tables: list[object] = []  # what the numbers have addresses of
+        for row, (slot, own) in zip(self._numbers, fields, strict=True):
             row[[KIND // 8, SLOT // 8, WIDTH // 8, PARAMETER // 8]] = own.kind, slot, own.width, own.parameter
             if own.kind == LABELS:
                 _, joined, ends = _label_texts(own.labels)
                 row[[TABLE // 8, ENDS // 8]] = address(joined), address(ends)
-                tables += joined, ends
+                self._tables += joined, ends
             elif own.kind == BASE64:
                 row[TABLE // 8] = address(TABLES) + BASE64_VALUES
             elif own.kind == DECIMALS:
                 row[TABLE // 8] = own.limit
-        object.__setattr__(self, "_numbers", numbers)
-        object.__setattr__(self, "_tables", tables)
-        passes = [own.kind == BOOLEANS or (own.kind == STRINGS and own != STRING_FIELD) for _, own in self.fields]
-        object.__setattr__(self, "_passes", np.array(passes, np.bool_))
+        # Fields whose results are converted again, and not kept.
+        passes = [own.kind == BOOLEANS or (own.kind == STRINGS and own != STRING_FIELD) for own in self._fields]
+        self._passes = np.array(passes, np.bool_)
 
     def read(self, data: Bytes, starts: Spans, sizes: Spans) -> list[pa.Array | None]:
         """The arrays; None for labels some of which are not declared. Impossible dates are NULL. The spans are those of
@@ -201,7 +197,7 @@ class FieldPlan:
         """
         rows = starts.shape[1]
         if not rows:
-            return [pa.array([], own.type) for _, own in self.fields]
+            return [pa.array([], own.type) for own in self._fields]
         numbers, stride = self._numbers.copy(), starts.strides[0] // 4
         spans = address(starts[0]), address(sizes[0]), stride, rows
         measure_texts(*spans[1:], address(numbers), len(numbers))
@@ -209,17 +205,16 @@ class FieldPlan:
         numbers[:, VALID // 8] = address(valid) + rows * np.arange(len(numbers))
         memory, passing = _make_room(numbers, rows, self._passes)
         read_fields(address(data), *spans, address(numbers), len(numbers))
-        are_valid: list[int] = valid.min(axis=1).tolist()
         found: list[pa.Array | None] = []
-        for number, ((_, own), row) in enumerate(zip(self.fields, numbers.tolist(), strict=True)):
+        for number, (own, row) in enumerate(zip(self._fields, numbers.tolist(), strict=True)):
             wrong, flags = row[WRONG // 8], row[FLAGS // 8] & (WIDE | ESCAPED)
             if flags if own.kind == TIMES else wrong and own.kind != LABELS:
                 raise UnusualValueError
             if wrong and own.kind == LABELS:
                 found.append(None)
                 continue
-            bitmap = None if are_valid[number] else pa.py_buffer(np.packbits(valid[number], bitorder="little"))
-            found.append(_Results(rows, bitmap, row, passing if self._passes[number] else memory).array(own))
+            own_memory = passing if self._passes[number] else memory
+            found.append(_Results(rows, validity_bitmap(valid[number]), row, own_memory).array(own))
         return found
 
 
@@ -233,7 +228,7 @@ def read_field(own: JsonField, data: Bytes, starts: Spans, sizes: Spans) -> pa.A
 
 @lru_cache(maxsize=4096)
 def _single_plan(own: JsonField) -> FieldPlan:
-    return FieldPlan(((0, own),))
+    return FieldPlan([(0, own)])
 
 
 def _make_room(numbers: npt.NDArray[np.int64], rows: int, passes: npt.NDArray[np.bool_]) -> tuple[pa.Buffer, pa.Buffer]:

@@ -45,8 +45,8 @@ Operation = Callable[[Cursor, random.Random], None]
 class SnapshotWriters:
     """Writes with `threads` connections until it is stopped; `pause_s` is the longest pause between two transactions.
 
-    On a slow machine what is tested takes longer, and then all that was written meanwhile has to be checked: writers
-    that never rest would make such a test longer and longer.
+    A test checks everything that was written while it ran. Writers without a pause write more the slower the machine
+    is, so such a test would take longer and longer.
     """
 
     def __init__(
