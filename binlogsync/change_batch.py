@@ -31,8 +31,9 @@ the statement, the op is "s", and the images have no columns.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, cast
 
 import pyarrow as pa
@@ -46,6 +47,8 @@ from binlogsync.values import as_dicts, present_columns, python_values, spread
 OP_TYPE = pa.dictionary(pa.int8(), pa.string())
 NAME_TYPE = pa.dictionary(pa.int32(), pa.string())
 TIME_TYPE = pa.timestamp("us", "UTC")
+EPOCH = datetime(1970, 1, 1, tzinfo=pa.lib.string_to_tzinfo("UTC"))
+"""With the time zone of the values that Arrow gives."""
 
 SOURCE_FIELDS: tuple[pa.Field, ...] = (
     pa.field("ts_us", TIME_TYPE),
@@ -80,6 +83,11 @@ class ChangeBatch:
     ddl: SchemaChange | None = None
     _nbytes: int | None = field(default=None, init=False, repr=False, compare=False)
 
+    @property
+    def has_row_views(self) -> bool:
+        """True if `changes` costs less than `present`, because the values are Python values already."""
+        return False
+
     def __len__(self) -> int:
         return int(self.data.num_rows)
 
@@ -97,6 +105,16 @@ class ChangeBatch:
         impossible = {key: texts.slice(start, stop - start) for key, texts in self.impossible.items()}
         data = self.data.slice(start, stop - start)
         return ChangeBatch(self.schema, data, self.server_uuid, self.server_id, impossible, self.ddl)
+
+    def with_schema(self, schema: TableSchema) -> ChangeBatch:
+        """The same changes under another schema of the same columns."""
+        return ChangeBatch(schema, self.data, self.server_uuid, self.server_id, self.impossible, self.ddl)
+
+    def with_seqs(self, seqs: Iterable[int]) -> ChangeBatch:
+        """The same changes with these values of `seq`, an array for example."""
+        index = self.data.schema.get_field_index("seq")
+        data = self.data.set_column(index, self.data.schema.field(index), pa.array(seqs, pa.int64()))
+        return ChangeBatch(self.schema, data, self.server_uuid, self.server_id, self.impossible, self.ddl)
 
     def select(self, mask: pa.BooleanArray) -> ChangeBatch:
         """The changes where `mask` is true."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import pyarrow as pa
+import numpy as np
 import pytest
 
 from binlogsync.nats.reader import StreamBatch
@@ -115,7 +115,7 @@ def test_a_folder_that_another_process_deletes_meanwhile(tmp_path: Path, monkeyp
 def test_parquet_files(tmp_path: Path) -> None:
     target = ParquetTarget(tmp_path / "a" / "b")
     target.begin(ReplayPlan("main", "shop", "orders", "all", (), "1"), threading.Event())
-    target.write([StreamBatch(sample_batch(10), pa.array(range(10), pa.uint64()), None)], threading.Event())
+    target.write([StreamBatch(sample_batch(10), np.arange(10), None)], threading.Event())
     target.finish()
     target.close()
     assert {path.suffix for path in (tmp_path / "a" / "b").iterdir()} == {".json", ".parquet"}

@@ -10,30 +10,29 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from operator import attrgetter
-from typing import Any, Literal, TypedDict, cast
+from typing import Any, Literal, TypedDict
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 
-from binlogsync.change import Op
-from binlogsync.change_batch import ChangeBatch, build_batch
-from binlogsync.codec.column_parser import RAW_TYPES, read_column
+from binlogsync.change_batch import ChangeBatch
+from binlogsync.codec.column_parser import RAW_TYPES
+from binlogsync.codec.envelope_batch import EnvelopeBatch, ImageColumns, build_columns, decode_change
 from binlogsync.codec.envelope_program import Numbers
 from binlogsync.codec.envelope_reader import read_envelopes
-from binlogsync.codec.null_images import null_images
 from binlogsync.errors import WireError, excerpt
-from binlogsync.position import SNAPSHOT
 from binlogsync.schema import GEOMETRY_TYPES, INTEGER_BITS, Column, TableSchema
 
 _LEAST_FOR_KERNELS = 32
 """For fewer messages, the fixed costs of the kernels are larger than all costs of msgspec."""
+MOST_AS_VALUES = 48
+"""More changes are converted to Arrow columns at once."""
 _LARGE_BYTES = 40_000
 """Fewer and smaller messages are decoded as fast without the kernels."""
-_SNAPSHOT = f'"{SNAPSHOT}'.encode()
 _UNFIT = re.compile(r'["\\\x00-\x1f]')
 
 
@@ -155,35 +154,57 @@ def parse_text(
 def parse_any(messages: Sequence[bytes], schema: TableSchema) -> list[ChangeBatch]:
     """`parse` for JSON of any layout, with partial images and without kernels: slower, except for very few messages."""
     codec = _codec(schema)
-    envelopes = _decode_full(codec, messages)
-    if envelopes is not None:
-        starts = _server_starts(envelopes)
-        images = [[codec.null_image if e.before is None else e.before for e in envelopes]]
-        images.append([codec.null_image if e.after is None else e.after for e in envelopes])
-        columns = [[list(map(get, image)) for get in codec.getters] for image in images]
-    else:
-        envelopes = [e for i, message in enumerate(messages) for e in _decode_partial(codec, message, i, schema)]
-        rows = _rows(codec, envelopes, schema)
-        starts = _starts(envelopes, rows)
-        columns = [list(map(list, zip(*image, strict=True))) for image in rows]
+    full = _decode_full(codec, messages)
     try:
+        if full is not None and len(full) > MOST_AS_VALUES:
+            return _build(schema, full, _server_starts(full), _columns(codec, full))
+        envelopes = full or [e for i, each in enumerate(messages) for e in _decode_partial(codec, each, i, schema)]
+        before, after = _rows(codec, envelopes, schema)
+        starts = _starts(envelopes, (before, after)) if full is None else _server_starts(envelopes)
+        if len(envelopes) > MOST_AS_VALUES:
+            none = (None,) * len(schema.columns)
+            columns = [list(zip(*[row or none for row in rows], strict=True)) for rows in (before, after)]
+            return _build(schema, envelopes, starts, columns)
+        size = sum(map(len, messages)) // max(1, len(envelopes))
+        changes = list(map(partial(decode_change, schema), envelopes, zip(before, after, strict=True)))
         return [
-            _batch(
-                schema, envelopes[start:stop], [[column[start:stop] for column in image] for image in columns], start
-            )
-            for start, stop in zip(starts, [*starts[1:], len(envelopes)], strict=True)
-            if stop > start
+            EnvelopeBatch(schema, changes[a:b], range(a, b), size * (b - a)) for a, b in _spans(starts, len(changes))
         ]
     except (OverflowError, ValueError, TypeError) as error:
         raise WireError(f"{schema.name}: a value is out of range for its column: {excerpt(str(error))}") from error
 
 
-def _rows(codec: _Codec, envelopes: Sequence[Any], schema: TableSchema) -> list[list[tuple[Any, ...]]]:
+def _build(
+    schema: TableSchema, envelopes: Sequence[Any], starts: Sequence[int], columns: Sequence[ImageColumns]
+) -> list[ChangeBatch]:
+    """A batch of Arrow columns from each start on."""
+    return [
+        build_columns(
+            schema,
+            envelopes[start:stop],
+            ([column[start:stop] for column in columns[0]], [column[start:stop] for column in columns[1]]),
+            pa.array(range(start, stop), pa.int64()),
+        )
+        for start, stop in _spans(starts, len(envelopes))
+    ]
+
+
+def _spans(starts: Sequence[int], end: int) -> list[tuple[int, int]]:
+    return [(start, stop) for start, stop in pairwise([*starts, end]) if start < stop]
+
+
+def _columns(codec: _Codec, envelopes: Sequence[Any]) -> Sequence[ImageColumns]:
+    """The values of each column of both images, of envelopes that `full` has decoded."""
+    images = [[codec.null_image if e.before is None else e.before for e in envelopes]]
+    images.append([codec.null_image if e.after is None else e.after for e in envelopes])
+    return [[list(map(get, image)) for get in codec.getters] for image in images]
+
+
+def _rows(codec: _Codec, envelopes: Sequence[Any], schema: TableSchema) -> list[list[tuple[Any, ...] | None]]:
     """The values of all before images, and of all after images."""
-    none = (None,) * len(schema.columns)
     try:
         return [
-            [none if image is None else codec.values(image) for image in (getattr(e, name) for e in envelopes)]
+            [None if image is None else codec.values(image) for image in (getattr(e, name) for e in envelopes)]
             for name in ("before", "after")
         ]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -216,7 +237,7 @@ def _server_starts(envelopes: Sequence[Any]) -> list[int]:
     return [0, *(i for i, (one, two) in enumerate(pairwise(servers), 1) if one != two)]
 
 
-def _starts(envelopes: Sequence[Any], rows: Sequence[Sequence[tuple[Any, ...]]]) -> list[int]:
+def _starts(envelopes: Sequence[Any], rows: Sequence[Sequence[tuple[Any, ...] | None]]) -> list[int]:
     """Start indexes of batches: a change of the server or of the set of columns (NULL images fit any) starts one."""
     starts = [0]
     server: tuple[str, int] | None = None
@@ -226,7 +247,7 @@ def _starts(envelopes: Sequence[Any], rows: Sequence[Sequence[tuple[Any, ...]]])
         own: list[tuple[bool, ...] | None] = [None, None]
         for k, image in enumerate((envelope.before, envelope.after)):
             if image is not None:
-                own[k] = tuple(value is msgspec.UNSET for value in rows[k][i])
+                own[k] = tuple(value is msgspec.UNSET for value in rows[k][i] or ())
         fits = all(a is None or b is None or a == b for a, b in zip(own, present, strict=True))
         if i and (here != server or not fits):
             starts.append(i)
@@ -234,80 +255,3 @@ def _starts(envelopes: Sequence[Any], rows: Sequence[Sequence[tuple[Any, ...]]])
         server = here
         present = [a if a is not None else b for a, b in zip(own, present, strict=True)]
     return starts
-
-
-def _batch(
-    schema: TableSchema, envelopes: Sequence[Any], image_columns: Sequence[Sequence[list[Any]]], first: int
-) -> ChangeBatch:
-    sources = [envelope.source for envelope in envelopes]
-    impossible: dict[tuple[Literal["before", "after"], str], pa.StringArray] = {}
-    images = []
-    for name, values in zip(("before", "after"), image_columns, strict=True):
-        is_null = [getattr(envelope, name) is None for envelope in envelopes]
-        images.append(_image(schema, (name, sources), values, is_null, impossible))
-    columns: dict[str, Any] = {
-        name: [getattr(source, name) for source in sources]
-        for name in ("ts_us", "gtid", "file", "pos", "row", "txn_pos")
-    }
-    columns["ts_us"] = pa.array(columns["ts_us"], pa.int64())
-    columns["order"] = [envelope.transaction.total_order - 1 for envelope in envelopes]
-    columns["seq"] = pa.array(range(first, first + len(envelopes)), pa.int64())
-    ops: list[Op] = [envelope.op for envelope in envelopes]
-    if "r" in ops or "t" in ops:
-        columns["gtid"] = [_gtid(envelope) for envelope in envelopes]
-    server = (sources[0].server_uuid, sources[0].server_id)
-    return build_batch(schema, ops, (images[0], images[1]), columns, server, impossible)
-
-
-def _gtid(envelope: Any) -> str | None:
-    """The GTID, or the name of the snapshot that has published the row, or reset the table."""
-    if envelope.op in ("r", "t") and bytes(envelope.transaction.id).startswith(_SNAPSHOT):
-        try:
-            return msgspec.json.decode(envelope.transaction.id, type=str)
-        except msgspec.DecodeError as error:
-            raise ValueError(f"the id of the transaction: {error}") from error
-    return cast(str | None, envelope.source.gtid)
-
-
-def _is_json_null(source: _Source, name: str) -> bool:
-    return source.json_null is not None and name in source.json_null
-
-
-def _image(
-    schema: TableSchema,
-    where: tuple[Any, Sequence[_Source]],
-    image_columns: Sequence[list[Any]],
-    is_null: Sequence[bool],
-    impossible: dict[tuple[Literal["before", "after"], str], pa.StringArray],
-) -> pa.StructArray:
-    """One image of all rows; `where` is its name, and the sources, which list its JSON nulls."""
-    if all(is_null):
-        return null_images(schema, len(is_null))
-    name, sources = where
-    sample = is_null.index(False)
-    columns = zip(schema.columns, image_columns, strict=True) if image_columns else ()
-    arrays, fields = [], []
-    for column, values in columns:
-        if values[sample] is msgspec.UNSET:
-            continue
-        own: list[Any] = values
-        if column.type in RAW_TYPES:
-            own = [None if value is None else bytes(value) for value in values]
-        if column.type == "json":
-            path = f"{name}.{column.name}"
-            own = [
-                None if value == b"null" and not _is_json_null(source, path) else value
-                for value, source in zip(own, sources, strict=True)
-            ]
-        array, texts = read_column(column, own)
-        if texts is not None:
-            impossible[name, column.name] = texts
-        arrays.append(array)
-        fields.append(pa.field(column.name, array.type))
-    return _struct(arrays, fields, is_null)
-
-
-def _struct(arrays: Sequence[pa.Array], fields: Sequence[pa.Field], is_null: Sequence[bool]) -> pa.StructArray:
-    if not fields:
-        return pa.array([None if null else {} for null in is_null], pa.struct([]))
-    return pa.StructArray.from_arrays(arrays, fields=fields, mask=pa.array(is_null))

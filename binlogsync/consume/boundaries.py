@@ -28,7 +28,7 @@ def changes_up_to(
     kept: list[StreamBatch] = []
     for item in items:
         if before_sequence is not None and item.batch.server_uuid != at.server_uuid:
-            count = pc.sum(pc.less(item.sequences, before_sequence)).as_py() or 0
+            count = int((item.sequences < before_sequence).sum())
         else:
             count = _count_up_to(item.batch, at)
         if count == len(item):

@@ -51,7 +51,7 @@ class TableDelivery:
     def begin(self) -> None:
         """Find the first message to deliver after the table's progress, and position the durable at it."""
         key, progress = self.tracker.key, self.tracker.progress
-        seen = int(self.fetched[0].sequences[0].as_py()) - 1 if self.fetched else self.newest
+        seen = int(self.fetched[0].sequences[0]) - 1 if self.fetched else self.newest
         self.fetched = []
         # What this run has fetched and applied came from the stream in which it began.
         stored = self.tracker.stream or progress.stream

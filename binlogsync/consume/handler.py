@@ -269,7 +269,7 @@ class _HandlerBatch(Generic[M]):
         return reached, None
 
     def _part(self, start: int, stop: int) -> tuple[Any, int]:
-        return self._item.batch.slice(start, stop), int(self._item.sequences[stop - 1].as_py())
+        return self._item.batch.slice(start, stop), int(self._item.sequences[stop - 1])
 
     def _call(self, span: tuple[int, int], connection: Any) -> tuple[int, _Failure | None]:
         """Call the function for the span; returns (index after the last handled change, failure). May end early."""

@@ -5,11 +5,11 @@ A consumer whose target does not store it stores it after it applied the changes
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from binlogsync.errors import ConfigError
@@ -159,8 +159,7 @@ class Tracker:
             if self.first is None:
                 self.first = progress_at(batch, 0, 0, 0)
             self.counts.update(batch.count_ops())
-        committed = batches[-1].data.column("ts_us")[-1].as_py()
-        self.lag_s = (datetime.now(UTC) - committed).total_seconds()
+        self.lag_s = time.time() - batches[-1].source_values(len(batches[-1]) - 1).ts_us / 1e6
 
     def begin(self, store: ProgressStore, sequence: int, stream: str | None) -> None:
         """Store that the messages of the stream before `sequence` need not be delivered."""

@@ -81,7 +81,7 @@ class _SkipTarget(Target):
                 continue
             part = item.batch.slice(0, 1)
             skip = self._describe(tracker.key, part)
-            moved = _store(self.store, tracker, (part, int(item.sequences[0].as_py())), skip)
+            moved = _store(self.store, tracker, (part, int(item.sequences[0])), skip)
             tracker.confirm(moved, [part])
             self.skipped = skip
             self._stop.set()

@@ -187,7 +187,7 @@ class _BatchApplier:
         ops = decode_ops(batch)
         truncated = np.flatnonzero(ops == _TRUNCATE)
         if state.policies.key and len(truncated) < len(batch):
-            batch = replace(batch, schema=with_key(batch.schema, state.policies.key))
+            batch = batch.with_schema(with_key(batch.schema, state.policies.key))
         if batch.schema != self._schema:
             self.flush()
         if len(truncated):

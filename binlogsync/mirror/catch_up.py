@@ -13,8 +13,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from binlogsync.codec.tail_messages import MOST_WITHOUT_CHECKPOINT
 from binlogsync.errors import ConsumeError
 from binlogsync.mirror.image_columns import fit_images
@@ -149,7 +147,7 @@ class CatchUp:
     def _apply(self, end: int) -> None:
         todo, rest = list[StreamBatch](), list[StreamBatch]()
         for item in self._fetched:
-            count = int((np.asarray(item.sequences) <= end).sum())
+            count = int((item.sequences <= end).sum())
             if count:
                 todo.append(item.slice(0, count))
             if count < len(item):
@@ -191,7 +189,7 @@ def apply_to_rows(
         if not converter.has_same_shape(batch.schema, load.schema):
             raise RestartLoadError("its columns changed during the load")
         # Without a primary key, rows are identified by the unique key that they were read by.
-        batch = replace(batch, schema=replace(batch.schema, primary_key=load.key))
+        batch = batch.with_schema(replace(batch.schema, primary_key=load.key))
         if (decode_ops(batch) == _TRUNCATE).any():
             raise RestartLoadError("TRUNCATE TABLE ran during the load")
         check_batch(batch)

@@ -9,7 +9,6 @@ update has only the changed columns; the others are taken from the before image.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -38,7 +37,7 @@ def fit_images(batch: ChangeBatch, left_out: Sequence[str] | None) -> ChangeBatc
             data = data.set_column(data.schema.get_field_index(name), name, struct)
     names = {column.name for column in schema.columns}
     impossible = {key: texts for key, texts in batch.impossible.items() if key[1] in names}
-    return replace(batch, schema=schema, data=data, impossible=impossible)
+    return ChangeBatch(schema, data, batch.server_uuid, batch.server_id, impossible)
 
 
 def find_missing_columns(batch: ChangeBatch) -> list[str]:

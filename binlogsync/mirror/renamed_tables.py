@@ -58,7 +58,7 @@ class StreamTableBuilder:
         # From its own first message: older ones of other tables may be dropped at any time.
         if not (first := self._reader.changes_from(*table, self._reader.first_sequence())):
             return None
-        retained = int(first[0].sequences[0].as_py()), self._reader.last_sequence()
+        retained = int(first[0].sequences[0]), self._reader.last_sequence()
         with suppress(StreamRecreatedError), closing(read_sequences(self._reader, table, retained, "past")) as changes:
             for item in (item for items in changes for item in items):
                 if _is_same(item.batch, statement):

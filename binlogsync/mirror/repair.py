@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from uuid import uuid4
 
 import pyarrow as pa
@@ -216,4 +216,4 @@ def _rebuild_reason(found: Verification) -> str:
 def _read(snapshot: TableSnapshot, schema: TableSchema, keys: Sequence[Sequence[str]]) -> Iterator[ChangeBatch]:
     for first in range(0, len(keys), _KEYS_PER_SELECT):
         for batch in snapshot.batches(clauses=select_keys(schema, keys[first : first + _KEYS_PER_SELECT])):
-            yield replace(batch, schema=schema)  # with the key of the mirror, outside of which invalid dates are NULL
+            yield batch.with_schema(schema)  # with the key of the mirror, outside of which invalid dates are NULL

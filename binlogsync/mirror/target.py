@@ -120,7 +120,7 @@ class _RefusedError(Exception):
         """
         batch = self.item.batch
         file, pos = (batch.data.column(name)[0].as_py() for name in ("file", "txn_pos"))
-        at, sequence = Checkpoint(BinlogPosition(file, pos), batch.server_uuid), int(self.item.sequences[0].as_py())
+        at, sequence = Checkpoint(BinlogPosition(file, pos), batch.server_uuid), int(self.item.sequences[0])
         parts = [self.before if index == self.index else each.batches for index, each in enumerate(todo)]
         return [
             replace(each, batches=changes_up_to(items, at, before_sequence=sequence))

@@ -117,6 +117,9 @@ class Model(Generic[M]):
 
         Raises ModelError at a change that the class refuses, and ends there.
         """
+        if batch.has_row_views:
+            yield from map(self.change, batch.changes())
+            return
         before, after = batch.present("before"), batch.present("after")
         old, new = self._instances(batch, "before", before), self._instances(batch, "after", after)
         for raw in batch.views(before, after):

@@ -45,7 +45,7 @@ def _before_gap(items: Sequence[StreamBatch], newest: int) -> int | None:
 
     Messages of other tables are a gap too. Raises StreamRecreatedError if the sequences do not increase.
     """
-    first = int(items[0].sequences[0].as_py())
+    first = int(items[0].sequences[0])
     if first <= newest:
         raise StreamRecreatedError
     if first > newest + 1:
@@ -53,7 +53,7 @@ def _before_gap(items: Sequence[StreamBatch], newest: int) -> int | None:
     if len(items) == len(items[0]) == 1:
         return None
     # One fetch may return several pulls, also within one batch. A message with several changes repeats its sequence.
-    sequences = np.concatenate([item.sequences.to_numpy() for item in items]).astype(np.int64)
+    sequences = np.concatenate([item.sequences for item in items])
     steps = np.diff(sequences)
     if (steps < 0).any():
         raise StreamRecreatedError

@@ -112,9 +112,9 @@ class DurableConsumer:
             return block
         numbers = block.column(DELIVERY)
         first = self.deliveries + 1 if self.deliveries else int(numbers[0])
-        wrong = np.flatnonzero(numbers != np.arange(first, first + len(numbers)))
-        if len(wrong):
-            at = int(wrong[0])
+        is_next = numbers == np.arange(first, first + len(numbers))
+        if not is_next.all():
+            at = int(is_next.argmin())
             text = "durable %s: delivery %d was expected, and %d has arrived; recreating it"
             log.warning(text, self.name, first + at, int(numbers[at]))
             self.is_broken = True
@@ -193,7 +193,7 @@ def parse_reply(reply: str) -> tuple[int, int]:
 
 def delivery_numbers(block: MessageBlock) -> MessageBlock:
     """The messages with stream sequence and consumer sequence, also of those for which no kernel has read them."""
-    unread = np.flatnonzero(~block.has(DELIVERED)).tolist()
+    unread = block.lacking(DELIVERED)
     if not unread:
         return block
     frames = block.frames.copy()

@@ -63,10 +63,10 @@ class MessageBlock:
         """One number of each message."""
         return np.ascontiguousarray(self.frames[:, field])
 
-    def has(self, flag: int) -> npt.NDArray[np.bool_]:
-        """Mask of the messages with that flag."""
-        found: npt.NDArray[np.bool_] = (self.frames[:, FLAGS] & flag) != 0
-        return found
+    def lacking(self, flag: int) -> list[int]:
+        """Numbers of the messages without that flag."""
+        found = self.frames[:, FLAGS] & flag
+        return [] if found.all() else np.flatnonzero(found == 0).tolist()
 
     def slice(self, start: int, stop: int) -> MessageBlock:
         """The messages start..stop-1, sharing memory."""
@@ -82,10 +82,9 @@ class MessageBlock:
 
     def group_starts(self) -> list[int]:
         """Start indexes of groups: messages that are not plain, or plain ones of one content type and fingerprint."""
-        found = self.has(NEW)
-        found[:1] = True
-        starts: list[int] = np.flatnonzero(found).tolist()
-        return starts
+        if len(self) < 2:
+            return [0] * len(self)
+        return [0, *(np.flatnonzero(self.frames[1:, FLAGS] & NEW) + 1).tolist()]
 
     def text_of(self, row: int, field: int) -> str:
         """The text from a field to the next one, for example from REPLY to REPLY_END."""

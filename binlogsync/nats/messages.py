@@ -9,7 +9,6 @@ from functools import partial
 from itertools import groupby, pairwise
 
 import numpy as np
-import pyarrow as pa
 
 from binlogsync.change_batch import ChangeBatch
 from binlogsync.codec.envelope import (
@@ -40,14 +39,13 @@ class StreamBatch:
 
     Attributes:
         batch: the changes. Its `seq` column contains the stream sequence too, because `seq` is not on the wire.
-        sequences: uint64 array with the stream sequence of the message of each change; repeats if a message has
-            several changes.
+        sequences: the stream sequence of the message of each change; repeats if a message has several changes.
         reply: the reply subject for `StreamReader.ack`: of the last message that is completely in this batch or an
             earlier one of the same fetch; None if there is none.
     """
 
     batch: ChangeBatch
-    sequences: pa.UInt64Array
+    sequences: Numbers
     reply: str | None
 
     def __len__(self) -> int:
@@ -56,12 +54,12 @@ class StreamBatch:
     def slice(self, start: int, stop: int) -> StreamBatch:
         """The changes start..stop-1, without a copy; they can be acked if the last one is among them."""
         reply = self.reply if stop >= len(self) else None
-        return StreamBatch(self.batch.slice(start, stop), self.sequences.slice(start, stop - start), reply)
+        return StreamBatch(self.batch.slice(start, stop), self.sequences[start:stop], reply)
 
     @property
     def last_sequence(self) -> int:
         """Stream sequence of the last change."""
-        return int(self.sequences[-1].as_py())
+        return int(self.sequences[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +119,7 @@ def decode_block(block: MessageBlock, lookups: MessageLookups) -> list[StreamBat
 
 def _delivered(block: MessageBlock) -> list[DeliveredMessage]:
     """All messages of a block as Python objects."""
-    sequences = block.column(SEQUENCE).tolist()
+    sequences: list[int] = block.column(SEQUENCE).tolist()
     return [
         DeliveredMessage(sequence, message.headers, message.data, message.reply)
         for sequence, message in zip(sequences, block.messages(), strict=True)
@@ -136,12 +134,12 @@ def _groups(messages: Sequence[DeliveredMessage], lookups: MessageLookups) -> It
 
 
 def _block_groups(block: MessageBlock, lookups: MessageLookups) -> Iterator[_Group]:
-    is_plain = block.has(PLAIN)
+    unusual = set(block.lacking(PLAIN))
     spans = pairwise([*block.group_starts(), len(block)])
 
     def key(span: tuple[int, int]) -> tuple[str, str] | None:
         first = span[0]
-        return (block.text_of(first, CONTENT), block.text_of(first, FINGERPRINT)) if is_plain[first] else None
+        return None if first in unusual else (block.text_of(first, CONTENT), block.text_of(first, FINGERPRINT))
 
     for names, same in groupby(spans, key):
         parts = list(same)
@@ -168,11 +166,7 @@ def _decode(groups: Iterator[_Group], lookups: MessageLookups) -> list[StreamBat
                 done[-1] = replace(done[-1], reply=reply)
             continue
         try:
-            if group.statement is not None:
-                counted = [decode_schema_change(group.statement) for _ in range(len(group))], [1] * len(group)
-            else:
-                counted = _batches(group, lookups)
-            for batch in _located(counted[0], counted[1], group, reply):
+            for batch in _located(*_batches(group, lookups), group, reply):
                 done.append(batch)
                 reply = batch.reply
         except WireError as error:
@@ -202,9 +196,11 @@ def _body(message: DeliveredMessage, lookups: MessageLookups) -> bytes:
     return lookups.large_object(name)
 
 
-def _batches(group: _Group, lookups: MessageLookups) -> tuple[list[ChangeBatch], list[int]]:
-    """The batches, and the number of changes in each message."""
+def _batches(group: _Group, lookups: MessageLookups) -> tuple[list[ChangeBatch], Sequence[int] | None]:
+    """The batches, and the number of changes in each message; None for one in each."""
     kind, fingerprint = group.kind, group.fingerprint
+    if group.statement is not None:
+        return [decode_schema_change(group.statement) for _ in range(len(group))], None
     if kind == ARROW:
         batches = [decode_arrow(body) for body in group.bodies()]
         return batches, [len(batch) for batch in batches]
@@ -217,29 +213,24 @@ def _batches(group: _Group, lookups: MessageLookups) -> tuple[list[ChangeBatch],
     if not _FINGERPRINT.fullmatch(fingerprint):
         raise WireError(f"{SCHEMA} is {excerpt(fingerprint)}, which is not the fingerprint of a table schema")
     schema = lookups.schema(fingerprint)
-    if group.text is not None:
-        found, lines = parse_text(*group.text, schema)
-        if lines is not None:
-            return found, lines.tolist() if kind == JSON_LINES else [1] * len(group)
-        return found, [count_changes(body, kind) for body in group.bodies()]
-    bodies = group.bodies()
-    return parse(bodies, schema), [count_changes(body, kind) for body in bodies]
+    found, lines = (parse(group.bodies(), schema), None) if group.text is None else parse_text(*group.text, schema)
+    if kind == JSON:
+        return found, None
+    return found, [count_changes(body, kind) for body in group.bodies()] if lines is None else lines.tolist()
 
 
 def _located(
-    batches: Sequence[ChangeBatch], counts: Sequence[int], group: _Group, reply: str | None
+    batches: Sequence[ChangeBatch], counts: Sequence[int] | None, group: _Group, reply: str | None
 ) -> Iterator[StreamBatch]:
-    sequences = np.repeat(group.sequences.astype(np.uint64), counts)
-    ends = np.cumsum(counts)
+    sequences = group.sequences if counts is None else np.repeat(group.sequences, counts)
+    ends = None if counts is None else np.cumsum(counts)
     if sum(len(batch) for batch in batches) != len(sequences):
         raise WireError(f"{len(group)} messages have {len(sequences)} lines but {sum(map(len, batches))} changes")
     start = 0
     for batch in batches:
         stop = start + len(batch)
-        whole = int(np.searchsorted(ends, stop, "right")) - 1
+        whole = (stop if ends is None else int(np.searchsorted(ends, stop, "right"))) - 1
         reply = (group.reply(whole) or None) if whole >= 0 else reply
-        own = pa.array(sequences[start:stop])
-        index = batch.data.schema.get_field_index("seq")
-        data = batch.data.set_column(index, batch.data.schema.field(index), own.cast(pa.int64()))
-        yield StreamBatch(replace(batch, data=data), own, reply)
+        own = sequences[start:stop]
+        yield StreamBatch(batch.with_seqs(own), own, reply)
         start = stop

@@ -20,7 +20,6 @@ from collections.abc import Awaitable, Callable
 
 import nats.errors
 import nats.js.errors
-import numpy as np
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
@@ -150,7 +149,7 @@ class PullSubscription:
     def _receive(self, block: MessageBlock) -> None:
         """Handle messages of the stream and status replies to requests, in order."""
         begun = 0
-        for row in np.flatnonzero(~block.has(DELIVERED)).tolist():
+        for row in block.lacking(DELIVERED):
             message = block.message(row)
             if message.subject.startswith(self._inbox):
                 self._append(block.slice(begun, row))

@@ -193,7 +193,7 @@ class StreamReader(StreamBounds):
         batches = decode_block(block, self._lookups)
         follow.is_broken = was_broken
         if len(block):
-            follow.given = int(block.column(SEQUENCE)[-1])
+            follow.given = int(block.frames[-1, SEQUENCE])
         self._pass_foreign(follow, block, batches)
         return batches, not len(block)
 

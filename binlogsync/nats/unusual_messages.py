@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-import numpy as np
-
 from binlogsync.codec.envelope import LARGE_OBJECT, LARGE_OBJECT_SIZE
 from binlogsync.codec.tail_messages import is_tail_message
 from binlogsync.nats.frame_kernel import PLAIN, SEQUENCE
@@ -19,8 +17,7 @@ def count_decodable(block: MessageBlock) -> int:
     """Number of messages that may be decoded together, limited by the size of their bodies in the object store. At
     least one, unless there are none.
     """
-    unusual = np.flatnonzero(~block.has(PLAIN)).tolist()
-    return count_within((row, block.headers(row)) for row in unusual) or len(block)
+    return count_within((row, block.headers(row)) for row in block.lacking(PLAIN)) or len(block)
 
 
 def count_within(messages: Iterable[tuple[int, Mapping[str, str]]]) -> int:
@@ -38,6 +35,5 @@ def count_within(messages: Iterable[tuple[int, Mapping[str, str]]]) -> int:
 
 def foreign_sequences(block: MessageBlock) -> list[int]:
     """Stream sequences of the messages that no tail wrote."""
-    sequences = block.column(SEQUENCE).tolist()
-    unusual = np.flatnonzero(~block.has(PLAIN)).tolist()
-    return [sequences[row] for row in unusual if not is_tail_message(block.headers(row), sequences[row])]
+    unusual = [(row, int(block.frames[row, SEQUENCE])) for row in block.lacking(PLAIN)]
+    return [sequence for row, sequence in unusual if not is_tail_message(block.headers(row), sequence)]

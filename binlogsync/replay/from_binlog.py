@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import replace
 from typing import Literal
 
-import pyarrow as pa
+import numpy as np
 
 from binlogsync.binlog.reader import BinlogReader, DecodedRange
 from binlogsync.errors import MissingPrepareError, SourceError
@@ -106,7 +106,7 @@ class BinlogRangeReader:
 def _items(decoded: DecodedRange, range_: ReplayRange, read: Checkpoint | None) -> tuple[StreamBatch, ...]:
     """The changes that are in the range and not before `read`, the checkpoint up to which changes were returned."""
     clipped = (
-        range_.clip(StreamBatch(batch, pa.repeat(pa.scalar(0, pa.uint64()), len(batch)), None))
+        range_.clip(StreamBatch(batch, np.zeros(len(batch), np.int64), None))
         for batch in (decoded.batches if read is None else (changes_after(batch, read) for batch in decoded.batches))
     )
     return tuple(item for item in clipped if item is not None)

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -149,7 +150,7 @@ def select_changes(item: StreamBatch, mask: pa.BooleanArray) -> StreamBatch:
     """The changes of the batch where the mask is true."""
     if mask.false_count == 0:
         return item
-    return StreamBatch(item.batch.select(mask), item.sequences.filter(mask), item.reply)
+    return StreamBatch(item.batch.select(mask), item.sequences[np.asarray(mask.fill_null(False))], item.reply)
 
 
 def remove_overlaps(ranges: Sequence[ReplayRange]) -> tuple[ReplayRange, ...]:

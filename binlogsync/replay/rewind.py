@@ -148,7 +148,7 @@ def _progress_before(stream: StreamRangeReader, position: Checkpoint) -> Consume
     found = stream.last_before(position)
     if found is not None:
         item, row = found
-        sequence = int(item.sequences[row].as_py())
+        sequence = int(item.sequences[row])
         return progress_at(item.batch, row, sequence, sequence)
     first = stream.bounds()[0]
     begin = stream.oldest()

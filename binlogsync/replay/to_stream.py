@@ -11,11 +11,9 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import groupby
 
 import numpy as np
-import pyarrow as pa
 
 from binlogsync.change_batch import ChangeBatch
 from binlogsync.codec import subjects
@@ -111,10 +109,9 @@ def _numbered(batches: Sequence[ChangeBatch]) -> Iterator[ChangeBatch]:
     """The batches, with `seq` numbered across all of them."""
     count = 0
     for batch in batches:
-        index = batch.data.schema.get_field_index("seq")
-        numbers = pa.array(np.arange(count, count + len(batch)), pa.int64())
+        numbers = np.arange(count, count + len(batch))
         count += len(batch)
-        yield replace(batch, data=batch.data.set_column(index, batch.data.schema.field(index), numbers))
+        yield batch.with_seqs(numbers)
 
 
 def _runs(batches: Sequence[ChangeBatch]) -> Iterator[TransactionRun]:

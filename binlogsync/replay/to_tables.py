@@ -139,10 +139,11 @@ class TableTarget(HandlerTarget):
 
     def _rename(self, batch: ChangeBatch) -> ChangeBatch:
         """The batch with its database replaced by that of the replay."""
-        ddl = batch.ddl
-        if ddl is not None:
-            ddl = replace(ddl, tables=tuple((_replay_database(database), table) for database, table in ddl.tables))
-        return replace(batch, schema=replace(batch.schema, database=self.database), ddl=ddl)
+        renamed = batch.with_schema(replace(batch.schema, database=self.database))
+        if (ddl := batch.ddl) is None:
+            return renamed
+        tables = tuple((_replay_database(database), table) for database, table in ddl.tables)
+        return replace(renamed, ddl=replace(ddl, tables=tables))
 
     def _find_unfinished(self, replays: Sequence[ReplayRecord], record: ReplayRecord) -> ReplayRecord | None:
         """See HandlerTarget; the table has the rows of the newest replay only."""

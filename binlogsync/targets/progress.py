@@ -79,10 +79,9 @@ NO_PROGRESS = ConsumerProgress("", None, "binlog.0", 0, 0, 0, 0, 0)
 
 def progress_at(batch: ChangeBatch, index: int, sequence: int, seen: int) -> ConsumerProgress:
     """Progress after the change at `index` of `batch`."""
-    gtid, file, pos, row, order = (
-        batch.data.column(name)[index].as_py() for name in ("gtid", "file", "pos", "row", "order")
-    )
-    return ConsumerProgress(batch.server_uuid, gtid, file, pos, row, order, sequence, max(seen, sequence))
+    at = batch.source_values(index)
+    seen = max(seen, sequence)
+    return ConsumerProgress(batch.server_uuid, at.gtid, at.file, at.pos, at.row, at.order, sequence, seen)
 
 
 @dataclass(frozen=True, slots=True)

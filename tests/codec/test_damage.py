@@ -49,7 +49,7 @@ def test_the_messages_that_are_damaged_are_read_when_they_are_sound(number: int)
     found = decode(
         messages, MessageLookups(lambda fingerprint: TableSchema.from_json(schemas()[fingerprint]), lambda _: b"")
     )
-    read = {sequence for batch in found for sequence in batch.sequences.to_pylist()}
+    read = {sequence for batch in found for sequence in batch.sequences.tolist()}
     assert read == {message.sequence for message in messages}
 
 

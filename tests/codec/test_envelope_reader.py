@@ -53,7 +53,7 @@ def _same(found: list[ChangeBatch] | None, expected: list[ChangeBatch]) -> None:
         }
 
 
-def _batch(column: Column, values: list[Any], texts: pa.StringArray | None = None) -> ChangeBatch:
+def column_batch(column: Column, values: list[Any], texts: pa.StringArray | None = None) -> ChangeBatch:
     """Changes of a table with this column; some images are NULL."""
     schema = TableSchema("shop", "odd näme", (Column("id", "int"), column))
     count = len(values)
@@ -77,7 +77,7 @@ def _batch(column: Column, values: list[Any], texts: pa.StringArray | None = Non
 def test_generated_values_of_each_type(case: Case, data: st.DataObject) -> None:
     column, strategy, _ = case
     values = data.draw(st.lists(st.none() | strategy, min_size=1, max_size=12))
-    batch = _batch(replace(column, name='cölumn "x"\\'), values)
+    batch = column_batch(replace(column, name='cölumn "x"\\'), values)
     messages = render(batch, CONTEXT).texts()
     _same(_read(messages, batch.schema), parse_any(messages, batch.schema))
 
@@ -101,7 +101,7 @@ def test_batches_of_every_type(count: int, impossible: bool, flavor: bool, data:
 def test_impossible_dates(kind: str) -> None:
     column = Column("c", kind, fsp=6)
     texts = pa.array([None, *IMPOSSIBLE[kind], None], pa.string())
-    batch = _batch(column, [None] * len(texts), texts)
+    batch = column_batch(column, [None] * len(texts), texts)
     messages = render(batch, CONTEXT).texts()
     _same(_read(messages, batch.schema), parse_any(messages, batch.schema))
 
@@ -110,7 +110,7 @@ def test_impossible_dates(kind: str) -> None:
     "document", ["null", '"null"', "[]", '{"a": [1.50, {"b\\u00e9": null}], "c":{}}', "-0.0", '"ü"']
 )
 def test_json_documents(document: str) -> None:
-    batch = _batch(Column("c", "json"), [document, None, document, document, None, "null"])
+    batch = column_batch(Column("c", "json"), [document, None, document, document, None, "null"])
     messages = render(batch, CONTEXT).texts()
     _same(_read(messages, batch.schema), parse_any(messages, batch.schema))
 
@@ -127,7 +127,7 @@ def test_another_server_is_another_batch() -> None:
 
 @pytest.mark.parametrize("op", ["c", "d"])
 def test_one_message_of_many_changes_has_no_images_on_one_side(op: str) -> None:
-    batch, count = _batch(Column("c", "enum", labels=("a", "b")), ["a"]), 5000
+    batch, count = column_batch(Column("c", "enum", labels=("a", "b")), ["a"]), 5000
     [text] = render(batch, CONTEXT).texts()
     envelope = json.loads(text)
     envelope |= {"op": op, "before" if op == "c" else "after": None}
@@ -136,7 +136,7 @@ def test_one_message_of_many_changes_has_no_images_on_one_side(op: str) -> None:
 
 
 def test_an_undeclared_label_is_kept() -> None:
-    batch = _batch(Column("c", "enum", labels=("a", "b")), ["a", "b", "a", None])
+    batch = column_batch(Column("c", "enum", labels=("a", "b")), ["a", "b", "a", None])
     messages = render(batch, CONTEXT).texts()
     messages[2] = messages[2].replace(b'"c":"a"', b'"c":""')
     _same(_read(messages, batch.schema), parse_any(messages, batch.schema))
@@ -166,7 +166,7 @@ def test_an_undeclared_label_is_kept() -> None:
     ],
 )
 def test_kernels_give_up_where_an_envelope_is_not_as_written(old: bytes, new: bytes) -> None:
-    batch = _batch(Column("c", "text"), ["a"])
+    batch = column_batch(Column("c", "text"), ["a"])
     [message] = render(batch, CONTEXT).texts()
     assert old in message
     assert _read([message], batch.schema) is not None
@@ -177,7 +177,7 @@ def test_kernels_give_up_where_an_envelope_is_not_as_written(old: bytes, new: by
     "text", ["18446744073709551615", "10000000000000000000", "9999999999999999999", "12345678", "0"]
 )
 def test_large_numbers(text: str) -> None:
-    batch = _batch(Column("c", "bigint", unsigned=True), [int(text)])
+    batch = column_batch(Column("c", "bigint", unsigned=True), [int(text)])
     messages = render(batch, CONTEXT).texts()
     _same(_read(messages, batch.schema), parse_any(messages, batch.schema))
 
@@ -187,7 +187,7 @@ def test_large_numbers(text: str) -> None:
     ["18446744073709551616", "99999999999999999999", "100000000000000000000", "1234567x", "-1", "1.0", "1e3", "01"],
 )
 def test_what_is_no_unsigned_number(text: str) -> None:
-    batch = _batch(Column("c", "bigint", unsigned=True), [77])
+    batch = column_batch(Column("c", "bigint", unsigned=True), [77])
     [message] = render(batch, CONTEXT).texts()
     assert _read([message.replace(b'"c":77', f'"c":{text}'.encode(), 1)], batch.schema) is None
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from binlogsync.change_batch import ChangeBatch
@@ -36,7 +35,7 @@ def inserts(schema: TableSchema, *numbers: int, first: int) -> ChangeBatch:
 
 
 def item(batch: ChangeBatch, first: int) -> StreamBatch:
-    return StreamBatch(batch, pa.array(np.arange(first, first + len(batch), dtype=np.uint64)), None)
+    return StreamBatch(batch, np.arange(first, first + len(batch)), None)
 
 
 class Group:

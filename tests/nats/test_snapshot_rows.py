@@ -108,11 +108,11 @@ def test_one_client_reads_the_rows_in_stream_order(options: dict[str, Any], fill
         assert "r" not in ops(own)[:before] + ops(own)[-after:]
         rows = [row["after"]["id"] for item in own for row in item.batch.data.to_pylist() if row["op"] == "r"]
         assert rows == list(range(1500))
-        sequences = [each for item in own for each in item.sequences.to_pylist()]
+        sequences = [each for item in own for each in item.sequences.tolist()]
         assert sequences == sorted(sequences)
         assert ops(drain(reader, "all")) == ops(own).replace("r", "")
         assert ops(drain(reader, "other")) == ops(own).replace("r", "") + "rr"
-        place = int(own[-1].sequences[0].as_py())
+        place = int(own[-1].sequences[0])
         assert reader.change_at(place) is not None
         assert set(reader.tables()) == {TABLE, ("höhe.*", "odd > name")}
 
@@ -172,7 +172,7 @@ def test_a_durable_reads_the_rows_for_its_client_as_long_as_there_are_some(fill:
         batches += drain(reader, name)
         assert filled.filters(name) == own[:1]
         assert ops(batches).strip("cud") == "rrr"
-        sequences = [each for item in batches for each in item.sequences.to_pylist()]
+        sequences = [each for item in batches for each in item.sequences.tolist()]
         assert sequences == sorted(sequences)
         assert list_followed_tables(options, filled.source) == {TABLE}
     with filled.reader() as reader:  # a rewind to a place before the rows
@@ -233,8 +233,8 @@ def test_no_row_is_passed_by_a_reader_that_creates_its_durable_again_and_again(f
     with filled.reader() as reader:
         reader.ensure_durable("all", *TABLE, 1, client_id=CLIENT)
         wanted = drain(reader, "all")
-    assert [s for item in found for s in item.sequences.to_pylist()] == [
-        s for item in wanted for s in item.sequences.to_pylist()
+    assert [s for item in found for s in item.sequences.tolist()] == [
+        s for item in wanted for s in item.sequences.tolist()
     ]
     assert ops(found).count("r") == sum(1 + number % 3 for number in range(_ANNOUNCEMENTS))
 

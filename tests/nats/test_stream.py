@@ -90,7 +90,7 @@ def test_a_table_reads_back_in_order(options: dict[str, Any], fill: Callable[...
         reader.ensure_durable("d", "shop", "small", 1)
         batches = drain(reader)
         assert rows_of(batches) == filled.rows
-        sequences = [s for item in batches for s in item.sequences.to_pylist()]
+        sequences = [s for item in batches for s in item.sequences.tolist()]
         assert sequences == sorted(sequences)
         assert [s for item in batches for s in item.batch.data.column("seq").to_pylist()] == sequences
         assert set(reader.tables()) == {("shop", "small"), ("höhe.*", "odd > name")}
@@ -112,12 +112,12 @@ def test_a_durable_begins_where_it_is_told(fill: Callable[..., FilledStream]) ->
     with filled.reader() as reader:
         reader.ensure_durable("d", "shop", "small", 1)
         batches = drain(reader)
-        sequences = [s for item in batches for s in item.sequences.to_pylist()]
+        sequences = [s for item in batches for s in item.sequences.tolist()]
         assert reader.pending("d") == DurableState(0, len(sequences), sequences[-1])
         for start in (sequences[5], sequences[5] + 1, 1, sequences[-1]):
             reader.ensure_durable("d", "shop", "small", start)
             again = drain(reader)
-            assert [s for item in again for s in item.sequences.to_pylist()] == [s for s in sequences if s >= start]
+            assert [s for item in again for s in item.sequences.tolist()] == [s for s in sequences if s >= start]
         reader.ensure_durable("d", "shop", "small", 4)
         assert reader.pending("d") == DurableState(len([s for s in sequences if s >= 4]), 0, 3)
         reader.delete_durable("d")

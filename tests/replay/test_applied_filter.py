@@ -52,7 +52,7 @@ HISTORIES = {
 def cut(parts: Sequence[ChangeBatch], size: int) -> list[StreamBatch]:
     """The changes in batches of up to `size`."""
     pieces = [each.slice(at, min(at + size, len(each))) for each in parts for at in range(0, len(each), size)]
-    return [StreamBatch(piece, pa.repeat(pa.scalar(0, pa.uint64()), len(piece)), None) for piece in pieces]
+    return [StreamBatch(piece, np.zeros(len(piece), np.int64), None) for piece in pieces]
 
 
 def keys(items: Sequence[StreamBatch]) -> list[tuple[str, int, int]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -41,7 +42,7 @@ def plan(request: str, number: str, source: str = "main") -> ReplayPlan:
 def items(first: int, until: int) -> list[StreamBatch]:
     """Inserts of the rows with these ids, one in each batch."""
     batches = [make_batch(KEYLESS, [("c", None, row(number))], number) for number in range(first, until)]
-    return [StreamBatch(batch, pa.repeat(pa.scalar(0, pa.uint64()), len(batch)), None) for batch in batches]
+    return [StreamBatch(batch, np.zeros(len(batch), np.int64), None) for batch in batches]
 
 
 def row_ids(batch: pa.RecordBatch) -> list[int]:

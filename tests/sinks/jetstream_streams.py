@@ -40,7 +40,7 @@ def read_all(url: str, source: str) -> list[tuple[int, dict[str, Any]]]:
             durable = subjects.durable_name("test", database, table)
             reader.ensure_durable(durable, database, table, 1)
             for item in fetch_all(reader, durable):
-                found += zip(item.sequences.to_pylist(), item.batch.data.to_pylist(), strict=True)
+                found += zip(item.sequences.tolist(), item.batch.data.to_pylist(), strict=True)
             reader.delete_durable(durable)
     return found
 
