@@ -128,10 +128,11 @@ def encode_batch(batch: MessageBatch, write_id: str, fences: Mapping[str, str]) 
 
 def encode_header(head: SubjectAndHeaders, headers: Mapping[str, str], reply: str, size: int) -> bytes:
     """The protocol text before the `size` bytes of payload of one message; a line end must follow the payload. The
-    headers are those of the head, then `headers`; the server replies to `reply`.
+    headers are those of the head, then `headers`; the server replies to `reply`, and not at all if that is "".
     """
     lines = b"NATS/1.0\r\n" + _lines(head.headers) + _lines(headers) + _CRLF
-    return f"HPUB {head.subject} {reply} {len(lines)} {len(lines) + size}\r\n".encode() + lines
+    subjects = f"{head.subject} {reply}" if reply else head.subject
+    return f"HPUB {subjects} {len(lines)} {len(lines) + size}\r\n".encode() + lines
 
 
 def _lines(headers: Mapping[str, str]) -> bytes:

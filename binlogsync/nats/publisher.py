@@ -175,11 +175,14 @@ class Publisher:
         return True
 
     def _encode_started(self, taken: Sequence[PublishUnit], owner: UnitQueue) -> bytes:
+        """The messages as protocol text. Each is refused unless the one before is stored, so the acknowledgement of the
+        last is that of all.
+        """
         texts, before = list[bytes | memoryview](), ""
         for unit in taken:
             headers = self._single_headers(before)
             before = headers[_ID]
-            answered = partial(self._acknowledged, before, unit is taken[-1])
+            answered = partial(self._acknowledged, before) if unit is taken[-1] else None
             texts += self._encode_last(self._queued(unit, owner), unit, 1, headers, answered)
         return b"".join(texts)
 
@@ -255,9 +258,11 @@ class Publisher:
         unit: PublishUnit,
         count: int,
         headers: dict[str, str],
-        answered: Callable[[RawMessage], None],
+        answered: Callable[[RawMessage], None] | None,
     ) -> tuple[bytes, memoryview, bytes]:
-        """The last of `count` messages as protocol text; `answered` gets the acknowledgement, in the event loop."""
+        """The last of `count` messages as protocol text; `answered` gets the acknowledgement, in the event loop. The
+        server sends none without it.
+        """
         write_id, start = headers.get(_BATCH_ID) or headers[_ID], self._expected
         allows_batch = count > len(unit)
         self._expected += count
@@ -267,8 +272,10 @@ class Publisher:
         if unit.snapshot:
             headers[SNAPSHOT_STATE] = unit.snapshot
         self._progress.attempts[write_id] = Attempt(queued, start, self._expected)
-        reply = f"{self._inbox}.{next(self._numbers)}"
-        self._answers[reply] = answered
+        reply = ""
+        if answered is not None:
+            reply = f"{self._inbox}.{next(self._numbers)}"
+            self._answers[reply] = answered
         head = SubjectAndHeaders(self._own_subject, {}) if allows_batch else unit.head(count - 1)
         payload = memoryview(b"") if allows_batch else unit.view(count - 1)
         return encode_header(head, headers, reply, len(payload)), payload, _END
@@ -278,7 +285,7 @@ class Publisher:
         sent = self._flight[0]
         async with asyncio.timeout(self._sending.timeout_s):
             answer = await sent.answer
-        _check(answer, self._progress.last, sent.count)
+        _check(answer, self._progress.last + sent.count, sent.count)
         self._flight.popleft()
         self._progress.settle(sent.write_id)
 
@@ -293,18 +300,17 @@ class Publisher:
 
     # Messages sent by `start`; all in the event loop, except `_end_started`
 
-    def _acknowledged(self, write_id: str, is_last: bool, answer: RawMessage) -> None:
-        """The server has replied to one of them; after the first error, no reply counts."""
+    def _acknowledged(self, write_id: str, answer: RawMessage) -> None:
+        """The server has replied to the last of them; its reply does not count after an error."""
         if not self._started:
             return
         try:
-            _check(answer, self._progress.last, 1)
+            _check(answer, self._progress.attempts[write_id].end, 1)
             self._progress.settle(write_id)
         except Exception as error:  # noqa: BLE001 - passed to the caller of `start`
             self._end_started(error)
             return
-        if is_last:
-            self._end_started(None)
+        self._end_started(None)
 
     def _poll(self) -> None:
         """Called repeatedly while messages are in flight: nothing else detects a lost connection or a late reply."""
@@ -334,12 +340,12 @@ def _answer(future: asyncio.Future[RawMessage], message: RawMessage) -> None:
         future.set_result(message)
 
 
-def _check(answer: RawMessage, last: int, count: int) -> None:
-    """Raise the error in the server's reply to a unit of `count` messages after sequence `last`."""
+def _check(answer: RawMessage, end: int, count: int) -> None:
+    """Raise the error in the server's reply to a unit of `count` messages that ends at sequence `end`."""
     if not answer.data and answer.headers.get("Status") == "503":
         raise nats.errors.NoRespondersError
     ack: dict[str, Any] = json.loads(answer.data)
     if "error" in ack:
         raise nats.js.errors.APIError.from_error(ack["error"])
-    if ack.get("count", 1) != count or ack["seq"] != last + count:
-        raise nats.js.errors.APIError(description=f"the acknowledgement {ack} is not for {count} messages after {last}")
+    if ack.get("count", 1) != count or ack["seq"] != end:
+        raise nats.js.errors.APIError(description=f"the acknowledgement {ack} is not for {count} messages up to {end}")

@@ -18,6 +18,7 @@ class NatsProxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._mark: bytes | None = None
         self._until = 0
+        self._before: tuple[bytes, int] | None = None
         self._open = threading.Event()
         self._open.set()
         self.cuts = 0
@@ -34,6 +35,10 @@ class NatsProxy:
         """Drop the server's data with the nth `mark` from now on, and cut the connection."""
         self._until = nth
         self._mark = mark
+
+    def cut_before(self, mark: bytes, nth: int) -> None:
+        """Forward the client's next data up to the nth `mark` in it, and cut the connection."""
+        self._before = mark, nth
 
     def hold(self) -> None:
         """Hold back the client's data until `release`; `has_held` is then true once there was any."""
@@ -89,6 +94,11 @@ class NatsProxy:
                         self._mark = None
                         self.cuts += 1
                         break
+                if not is_server and self._before is not None and data.count(self._before[0]) >= self._before[1]:
+                    (mark, nth), self._before = self._before, None
+                    target.sendall(mark.join(data.split(mark)[:nth]))
+                    self.cuts += 1
+                    break
                 if not is_server and not self._open.is_set():
                     self.has_held = True
                     self._open.wait()

@@ -8,6 +8,7 @@ from queue import Queue
 
 import nats
 import pytest
+from nats.js.api import DiscardPolicy
 
 from binlogsync.codec import subjects
 from binlogsync.codec.envelope import CHECKPOINT
@@ -16,6 +17,7 @@ from binlogsync.flush import Flush
 from binlogsync.position import Checkpoint
 from binlogsync.servers import NATSServer
 from binlogsync.sinks.jetstream import JetStreamSink
+from tests.nats_commands import ask
 from tests.samples import SampleTransaction
 from tests.sinks.contract import coordinates
 from tests.sinks.jetstream_streams import new_source, samples, stored
@@ -108,19 +110,66 @@ def test_flushes_are_started_once_the_schemas_are_stored(nats_server: NATSServer
     assert not sink.start(todo[0], print)
 
 
-@pytest.mark.parametrize("nth", [1, 2, 6, 11, 12])
-def test_any_acknowledgement_of_started_flushes_may_be_lost(nth: int, nats_server: NATSServer) -> None:
+@pytest.mark.parametrize("changes", [2, 12])
+def test_the_acknowledgement_of_a_started_flush_may_be_lost(changes: int, nats_server: NATSServer) -> None:
     source = new_source()
-    todo = eager_flushes(source, 3, 12)
+    todo = eager_flushes(source, 3, changes)
     with NatsProxy(nats_server.host, nats_server.port) as proxy:
         sink = opened(proxy.url, source)
         sink.write(todo[0])
-        proxy.lose_next(b'"seq":', nth)
+        proxy.lose_next(b'"seq":')
         ends = start_all(sink, todo[1:2])
         assert isinstance(ends[0], SinkError)
         start_all(sink, todo[2:])
         assert proxy.cuts == 1
     assert stored(nats_server.url, source) == [row for flush in todo for row in coordinates(flush)]
+
+
+@pytest.mark.parametrize("nth", [1, 2, 7, 12])
+def test_a_connection_may_break_within_a_started_flush(nth: int, nats_server: NATSServer) -> None:
+    source = new_source()
+    todo = eager_flushes(source, 3, 12)
+    with NatsProxy(nats_server.host, nats_server.port) as proxy:
+        sink = opened(proxy.url, source)
+        sink.write(todo[0])
+        proxy.cut_before(b"HPUB ", nth)
+        ends = start_all(sink, todo[1:2])
+        assert isinstance(ends[0], SinkError)
+        start_all(sink, todo[2:])
+        assert proxy.cuts == 1
+    assert stored(nats_server.url, source) == [row for flush in todo for row in coordinates(flush)]
+
+
+def test_only_the_last_message_of_a_started_flush_is_acknowledged(nats_server: NATSServer) -> None:
+    """The server refuses a message if the one before is not stored, so another reply would say nothing."""
+    source = new_source()
+    todo = eager_flushes(source, 2, 12)
+    with NatsProxy(nats_server.host, nats_server.port) as proxy:
+        sink = opened(proxy.url, source)
+        sink.write(todo[0])
+        proxy.lose_next(b'"seq":', 2)
+        assert start_all(sink, todo[1:]) == [None]
+        assert proxy.cuts == 0
+    assert stored(nats_server.url, source) == [row for flush in todo for row in coordinates(flush)]
+
+
+def test_a_started_flush_of_which_a_message_is_refused_is_an_error(nats_server: NATSServer) -> None:
+    source = new_source()
+    first, second = eager_flushes(source, 2, 12)
+    sink = opened(nats_server.url, source)
+    sink.write(first)
+    config = ask(nats_server.url, lambda js: js.stream_info(subjects.stream_name(source))).config
+    refusing = config.evolve(max_msgs=first.changes + 5, discard=DiscardPolicy.NEW)
+    ask(nats_server.url, lambda js: js.update_stream(refusing))
+    ended: Queue[Exception | None] = Queue()
+    assert sink.start(second, ended.put)
+    assert ended.get(timeout=60) is not None
+    with pytest.raises(SinkError, match="maximum messages exceeded"):
+        sink.write(second)
+    ask(nats_server.url, lambda js: js.update_stream(config))
+    next_sink = JetStreamSink(sink.options)
+    next_sink.write(second.without_stored(next_sink.open(source)))
+    assert stored(nats_server.url, source) == [row for flush in (first, second) for row in coordinates(flush)]
 
 
 def test_a_started_flush_that_is_not_acknowledged_in_time_is_written_again(nats_server: NATSServer) -> None:
