@@ -144,10 +144,10 @@ class Tracker:
 
     def after(self, done: Sequence[tuple[ChangeBatch, int]]) -> ConsumerProgress:
         """Progress after these batches."""
-        moved = replace(self.progress, stream=self.stream or self.progress.stream)
+        moved, stream = self.progress, self.stream or self.progress.stream
         for batch, sequence in done:
-            moved = moved.after(batch, sequence, moved.seen)
-        return moved
+            moved = moved.after(batch, sequence, stream)
+        return moved if done else replace(moved, stream=stream)
 
     def confirm(self, moved: ConsumerProgress, batches: Sequence[ChangeBatch]) -> None:
         """Adopt the progress that `move` returned, after its transaction was committed."""

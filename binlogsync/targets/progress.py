@@ -8,7 +8,7 @@ was read before, so two consumers with one client id cannot both update it: the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from binlogsync.errors import ProgressConflictError
@@ -59,14 +59,13 @@ class ConsumerProgress:
         """True when the consumer has applied no change yet, whether or not its start is stored."""
         return not self.server_uuid
 
-    def after(self, batch: ChangeBatch, sequence: int, seen: int) -> ConsumerProgress:
-        """Progress after the last change of `batch`, which has that stream sequence."""
-        rows = len(batch) if batch.ddl is None else 0
-        return replace(
-            progress_at(batch, len(batch) - 1, sequence, seen),
-            changes=self.changes + rows,
-            epoch=self.epoch,
-            stream=self.stream,
+    def after(self, batch: ChangeBatch, sequence: int, stream: str | None) -> ConsumerProgress:
+        """Progress after the last change of `batch`, which has that sequence in the stream created at `stream`."""
+        at, changes = batch.source_values(len(batch) - 1), self.changes + (len(batch) if batch.ddl is None else 0)
+        seen, server = max(self.seen, sequence), batch.server_uuid
+        # For each change that arrives alone: `replace` takes several times as long.
+        return ConsumerProgress(
+            server, at.gtid, at.file, at.pos, at.row, at.order, sequence, seen, changes, self.epoch, stream
         )
 
     def __str__(self) -> str:

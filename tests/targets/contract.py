@@ -39,7 +39,7 @@ def moved(transaction: TableTransaction, before: ConsumerProgress, number: int) 
     if state.schema is None:
         state = transaction.create_table(state, SCHEMA)
     transaction.apply_rows(state, [batch])
-    return transaction.move_progress(KEY, before, before.after(batch, number, number))
+    return transaction.move_progress(KEY, before, before.after(batch, number, None))
 
 
 class TableStoreContract(MirrorContract, ChangeContract, LoadContract, PublishedContract, PolicyContract):
