@@ -21,6 +21,7 @@ from statistics import median, quantiles
 from typing import Any, Literal
 
 from binlogsync.change import Change
+from binlogsync.collection import exempt_existing_objects
 from binlogsync.consume.continuous import ContinuousOptions, ContinuousPool
 from binlogsync.consume.engine import ConsumeOptions
 from binlogsync.consume.handler import Handler
@@ -127,6 +128,7 @@ def _consume(
     with folder, stop_on_signals() as stop, ContinuousPool(tasks, open_reader, ContinuousOptions(), stop) as pool:
         while not stop.is_set() and pool.quiet_s() == 0:
             _raise_errors(pool.reports(0.1))
+        exempt_existing_objects()  # as in a continuous run of Dagster
         cpu, begun = time.process_time(), time.monotonic()
         reports.put(ConsumerReport({}, 0.0, 0.0))
         while not stop.is_set():

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from binlogsync.binlog.reader import BinlogReader, DecodedRange
 from binlogsync.codec.image_texts import ImageTextWriter
+from binlogsync.collection import exempt_existing_objects
 from binlogsync.errors import DecodeError, SinkError, SourceError
 from binlogsync.flush import Flush, FlushReason
 from binlogsync.mysql import (
@@ -228,11 +229,11 @@ class Session:
         if self._has_empty_sink and self._stored is None:
             pending.store_start(info.position or start.position)
         try:
-            is_eager = options.is_eager
-            with BinlogDump(self._config.config, start) as dump, ReadAhead(dump, reads_here=is_eager) as ahead:
+            with BinlogDump(self._config.config, start) as dump, ReadAhead(dump, reads_here=options.is_eager) as ahead:
                 self._wake = ahead.wake
-                if is_eager or self._snapshot is not None:
+                if options.is_eager or self._snapshot is not None:
                     fanout.on_idle = lambda: self._proceed(ahead, pending)
+                exempt_existing_objects()
                 self._follow(ahead, reader, pending, fanout)
         except (DecodeError, SourceError):
             self._finish(pending, fanout)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
+from binlogsync.collection import exempt_existing_objects
 from binlogsync.consume.continuous import ContinuousOptions, ContinuousPool
 from binlogsync.consume.pool import ConsumerTask
 from binlogsync.errors import BinlogSyncError, LeaseLostError, WireError
@@ -129,6 +130,7 @@ class _ContinuousRun:
         ):
             lag = LagReport(self.context, reader, list(tables.tables.values()))
             checks = CheckReporter(tables)
+            exempt_existing_objects()
             while not stop.is_set():
                 tables.process_reports(pool.reports(POLL_S))
                 tables.report_loads()
