@@ -34,6 +34,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cache
 from typing import Any, cast
 
 import pyarrow as pa
@@ -47,8 +48,6 @@ from binlogsync.values import as_dicts, present_columns, python_values, spread
 OP_TYPE = pa.dictionary(pa.int8(), pa.string())
 NAME_TYPE = pa.dictionary(pa.int32(), pa.string())
 TIME_TYPE = pa.timestamp("us", "UTC")
-EPOCH = datetime(1970, 1, 1, tzinfo=pa.lib.string_to_tzinfo("UTC"))
-"""With the time zone of the values that Arrow gives."""
 
 SOURCE_FIELDS: tuple[pa.Field, ...] = (
     pa.field("ts_us", TIME_TYPE),
@@ -60,6 +59,12 @@ SOURCE_FIELDS: tuple[pa.Field, ...] = (
     pa.field("order", pa.uint64()),
     pa.field("seq", pa.int64()),
 )
+
+
+@cache
+def epoch() -> datetime:
+    """The beginning of 1970; its time zone is the object that pyarrow has in its timestamps."""
+    return datetime(1970, 1, 1, tzinfo=pa.lib.string_to_tzinfo("UTC"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +89,7 @@ class ChangeBatch:
     _nbytes: int | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
-    def has_row_views(self) -> bool:
+    def holds_python_values(self) -> bool:
         """True if `changes` costs less than `present`, because the values are Python values already."""
         return False
 

@@ -1,4 +1,4 @@
-"""Spares Python's search for reference cycles while many objects are made that stay, and for these objects later.
+"""Keeps the garbage collector from searching objects that stay: while many are made, and afterwards.
 
 The collector looks through all objects again and again while their number grows, which takes a tenth to a fifth of the
 time of importing many modules, of compiling kernels, and of building definitions.
@@ -27,7 +27,7 @@ def without_collection() -> Iterator[None]:
 
 @cache
 def exempt_existing_objects() -> None:
-    """Leave all present objects out of later collections; for a process that does the same until it ends.
+    """Leave all present objects out of later collections; for processes that run one long loop.
 
     A full collection looks at the 100,000 objects of the imported modules, which stops all threads for 50 to 150 ms.
     Only the first call in a process has an effect.

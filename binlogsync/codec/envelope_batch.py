@@ -12,7 +12,7 @@ import msgspec
 import pyarrow as pa
 
 from binlogsync.change import Change, ImageName, Op, RowChange, SourceInfo, SourceValues
-from binlogsync.change_batch import EPOCH, ChangeBatch, build_batch
+from binlogsync.change_batch import ChangeBatch, build_batch, epoch
 from binlogsync.codec.column_parser import RAW_TYPES, read_column
 from binlogsync.codec.null_images import null_images
 from binlogsync.codec.value_reader import image_reader
@@ -145,7 +145,7 @@ def decode_change(
         source.server_id,
         schema.database,
         schema.table,
-        EPOCH + timedelta(microseconds=source.ts_us),
+        epoch() + timedelta(microseconds=source.ts_us),
         gtid,
         source.file,
         source.pos,
@@ -159,7 +159,8 @@ def decode_change(
 class EnvelopeBatch(ChangeBatch):
     """A batch of few changes in Python values: its Arrow columns are built when `data` or `impossible` is used.
 
-    To build columns for few changes takes several times as long as to decode them, and handlers do not need any.
+    To build columns for few changes takes several times as long as to decode them, and handlers do not need any. Use
+    `with_schema` and `with_seqs`: `dataclasses.replace` does not know this class. A copy, also by pickle, has columns.
     """
 
     __slots__ = ("_changes", "_columns", "_seqs", "_size")
@@ -172,11 +173,21 @@ class EnvelopeBatch(ChangeBatch):
         """`changes` are those of one server whose images have the same columns; `size` is that of their messages."""
         source = changes[0].view.source
         values = {"schema": schema, "server_uuid": source.server_uuid, "server_id": source.server_id, "ddl": None}
-        values |= {"_changes": changes, "_seqs": seqs, "_size": size, "_columns": None}
+        values |= {"_changes": changes, "_seqs": seqs, "_size": size, "_columns": None, "_nbytes": size}
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
-    def _built(self) -> ChangeBatch:
+    def __reduce__(self) -> tuple[type[ChangeBatch], tuple[Any, ...]]:
+        return ChangeBatch, (self.schema, self.data, self.server_uuid, self.server_id, dict(self.impossible))
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, EnvelopeBatch):
+            other = other._as_columns()
+        return self._as_columns() == other
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _as_columns(self) -> ChangeBatch:
         if self._columns is None:
             nothing = (None,) * len(self.schema.columns)
             before, after = (
@@ -190,15 +201,15 @@ class EnvelopeBatch(ChangeBatch):
     @property
     def data(self) -> pa.RecordBatch:
         """See ChangeBatch."""
-        return self._built().data
+        return self._as_columns().data
 
     @property
     def impossible(self) -> Mapping[tuple[ImageName, str], pa.StringArray]:
         """See ChangeBatch."""
-        return self._built().impossible
+        return self._as_columns().impossible
 
     @property
-    def has_row_views(self) -> bool:
+    def holds_python_values(self) -> bool:
         """See ChangeBatch."""
         return True
 
@@ -212,12 +223,14 @@ class EnvelopeBatch(ChangeBatch):
 
     def slice(self, start: int, stop: int) -> ChangeBatch:
         """See ChangeBatch."""
-        if self._columns is not None:
-            return self._columns.slice(start, stop)
         changes = self._changes[start:stop]
         if not changes:
-            return self._built().slice(start, stop)
-        return EnvelopeBatch(self.schema, changes, self._seqs[start:stop], self._size * len(changes) // len(self))
+            return self._as_columns().slice(start, stop)
+        size = self._size * len(changes) // len(self)
+        part = EnvelopeBatch(self.schema, changes, self._seqs[start:stop], size)
+        if self._columns is not None:
+            object.__setattr__(part, "_columns", self._columns.slice(start, stop))
+        return part
 
     def with_seqs(self, seqs: Iterable[int]) -> ChangeBatch:
         """See ChangeBatch."""

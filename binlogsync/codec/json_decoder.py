@@ -30,7 +30,7 @@ from binlogsync.schema import GEOMETRY_TYPES, INTEGER_BITS, Column, TableSchema
 _LEAST_FOR_KERNELS = 32
 """For fewer messages, the fixed costs of the kernels are larger than all costs of msgspec."""
 MOST_AS_VALUES = 48
-"""More changes are converted to Arrow columns at once."""
+"""Up to so many changes are decoded to Python values; more become Arrow columns immediately."""
 _LARGE_BYTES = 40_000
 """Fewer and smaller messages are decoded as fast without the kernels."""
 _UNFIT = re.compile(r'["\\\x00-\x1f]')

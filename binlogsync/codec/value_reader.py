@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from binlogsync.change_batch import EPOCH
+from binlogsync.change_batch import epoch
 from binlogsync.codec.column_parser import read_column
 from binlogsync.schema import BINARY_TYPES, GEOMETRY_TYPES, INTEGER_BITS, Column, TableSchema
 from binlogsync.values import python_values
@@ -39,10 +39,12 @@ class ImageReader:
 
     def __init__(self, schema: TableSchema) -> None:
         self._columns = [(column.name, column, _reader(column)) for column in schema.columns]
+        self._documents = {column.name: at for at, column in enumerate(schema.columns) if column.type == "json"}
         self._mutable = [column.name for column in schema.columns if column.type in _MUTABLE_TYPES]
 
     def read(self, values: Sequence[Any], json_nulls: Sequence[str] = ()) -> dict[str, Any]:
-        """The image; a column whose value is UNSET is absent. `json_nulls` names columns with the JSON value null.
+        """The image; a column whose value is UNSET is absent. A `null` is NULL, except in the columns of type JSON that
+        `json_nulls` names: there it is the document `null`.
 
         Raises WireError for a value that does not fit its column.
         """
@@ -56,7 +58,8 @@ class ImageReader:
                 except (ValueError, OverflowError):
                     image[name] = _read_by_arrow(column, value)
         for name in json_nulls:
-            if values[self._names.index(name)] == b"null":
+            value = values[self._documents[name]] if name in self._documents else msgspec.UNSET
+            if value is not msgspec.UNSET and bytes(value) == b"null":
                 image[name] = "null"
         return image
 
@@ -67,10 +70,6 @@ class ImageReader:
             if isinstance(made.get(name), list | dict):
                 made[name] = made[name].copy()
         return made
-
-    @property
-    def _names(self) -> list[str]:
-        return [name for name, _, _ in self._columns]
 
 
 @lru_cache(maxsize=1024)
@@ -146,7 +145,7 @@ def _read_datetime(value: str) -> datetime:
 def _read_instant(value: str) -> datetime:
     if not _TIMES["timestamp"].fullmatch(value):
         raise ValueError(value)
-    return datetime.fromisoformat(value[:-1]).replace(tzinfo=EPOCH.tzinfo)
+    return datetime.fromisoformat(value[:-1]).replace(tzinfo=epoch().tzinfo)
 
 
 def _read_duration(value: str) -> timedelta:

@@ -113,11 +113,11 @@ class Model(Generic[M]):
         return Change(change.op, self.row(change.before), self.row(change.after), change.source, change)
 
     def changes(self, batch: ChangeBatch) -> Iterator[Change[M]]:
-        """The typed changes of a batch, converted column by column; each instance is created when it is requested.
+        """The typed changes of a batch; each instance is created when it is requested. Columns are converted at once.
 
         Raises ModelError at a change that the class refuses, and ends there.
         """
-        if batch.has_row_views:
+        if batch.holds_python_values:
             yield from map(self.change, batch.changes())
             return
         before, after = batch.present("before"), batch.present("after")

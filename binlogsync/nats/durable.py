@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import nats.errors
 import nats.js.errors
-import numpy as np
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy, StreamInfo
@@ -110,17 +109,16 @@ class DurableConsumer:
         block = delivery_numbers(received)
         if not len(block):
             return block
-        numbers = block.column(DELIVERY)
-        first = self.deliveries + 1 if self.deliveries else int(numbers[0])
-        is_next = numbers == np.arange(first, first + len(numbers))
-        if not is_next.all():
-            at = int(is_next.argmin())
+        numbers: list[int] = block.frames[:, DELIVERY].tolist()
+        first = self.deliveries + 1 if self.deliveries else numbers[0]
+        if numbers != list(range(first, first + len(numbers))):
+            at = next(at for at, number in enumerate(numbers) if number != first + at)
             text = "durable %s: delivery %d was expected, and %d has arrived; recreating it"
-            log.warning(text, self.name, first + at, int(numbers[at]))
+            log.warning(text, self.name, first + at, numbers[at])
             self.is_broken = True
             block = block.slice(0, at)
         self.deliveries = first + len(block) - 1
-        return block.select(block.column(SEQUENCE) > self.given)
+        return block.select(block.frames[:, SEQUENCE] > self.given)
 
     async def look(self, js: JetStreamContext, stream: str) -> bool:
         """Look at the stream after the durable was found or created; True if its filters have to change.
@@ -193,7 +191,7 @@ def parse_reply(reply: str) -> tuple[int, int]:
 
 def delivery_numbers(block: MessageBlock) -> MessageBlock:
     """The messages with stream sequence and consumer sequence, also of those for which no kernel has read them."""
-    unread = block.lacking(DELIVERED)
+    unread = block.rows_without(DELIVERED)
     if not unread:
         return block
     frames = block.frames.copy()

@@ -63,7 +63,7 @@ class MessageBlock:
         """One number of each message."""
         return np.ascontiguousarray(self.frames[:, field])
 
-    def lacking(self, flag: int) -> list[int]:
+    def rows_without(self, flag: int) -> list[int]:
         """Numbers of the messages without that flag."""
         found = self.frames[:, FLAGS] & flag
         return [] if found.all() else np.flatnonzero(found == 0).tolist()

@@ -33,13 +33,14 @@ from binlogsync.schema import TableSchema
 _FINGERPRINT, _OBJECT = re.compile("[0-9a-f]{16}"), re.compile("[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class StreamBatch:
     """Changes of one table under one schema and one set of columns, in stream order; or a schema change (`batch.ddl`).
 
     Attributes:
         batch: the changes. Its `seq` column contains the stream sequence too, because `seq` is not on the wire.
-        sequences: the stream sequence of the message of each change; repeats if a message has several changes.
+        sequences: int64 array with the stream sequence of the message of each change; repeats if a message has several
+            changes.
         reply: the reply subject for `StreamReader.ack`: of the last message that is completely in this batch or an
             earlier one of the same fetch; None if there is none.
     """
@@ -134,7 +135,7 @@ def _groups(messages: Sequence[DeliveredMessage], lookups: MessageLookups) -> It
 
 
 def _block_groups(block: MessageBlock, lookups: MessageLookups) -> Iterator[_Group]:
-    unusual = set(block.lacking(PLAIN))
+    unusual = set(block.rows_without(PLAIN))
     spans = pairwise([*block.group_starts(), len(block)])
 
     def key(span: tuple[int, int]) -> tuple[str, str] | None:

@@ -260,8 +260,9 @@ class Publisher:
         headers: dict[str, str],
         answered: Callable[[RawMessage], None] | None,
     ) -> tuple[bytes, memoryview, bytes]:
-        """The last of `count` messages as protocol text; `answered` gets the acknowledgement, in the event loop. The
-        server sends none without it.
+        """The last of `count` messages as protocol text; `answered` gets the acknowledgement, in the event loop.
+
+        Without `answered`, none is requested.
         """
         write_id, start = headers.get(_BATCH_ID) or headers[_ID], self._expected
         allows_batch = count > len(unit)

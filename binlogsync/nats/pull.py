@@ -149,7 +149,7 @@ class PullSubscription:
     def _receive(self, block: MessageBlock) -> None:
         """Handle messages of the stream and status replies to requests, in order."""
         begun = 0
-        for row in block.lacking(DELIVERED):
+        for row in block.rows_without(DELIVERED):
             message = block.message(row)
             if message.subject.startswith(self._inbox):
                 self._append(block.slice(begun, row))

@@ -299,7 +299,7 @@ class StreamWriter:
                 f"{progress.last} was acknowledged; the tail must restart from the end of the stream"
             )
         if end.write_id is not None and progress.end_after(end.write_id) == end.own:
-            log.warning("stream %s: all up to sequence %d is stored; the acknowledgement was lost", stream, end.own)
+            log.warning("stream %s: all up to sequence %d is stored, without an acknowledgement", stream, end.own)
             progress.settle(end.write_id)
         if end.write_id == progress.stored_id:
             if not end.foreign and end.sequence > progress.last:

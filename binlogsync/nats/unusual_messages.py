@@ -17,7 +17,7 @@ def count_decodable(block: MessageBlock) -> int:
     """Number of messages that may be decoded together, limited by the size of their bodies in the object store. At
     least one, unless there are none.
     """
-    return count_within((row, block.headers(row)) for row in block.lacking(PLAIN)) or len(block)
+    return count_within((row, block.headers(row)) for row in block.rows_without(PLAIN)) or len(block)
 
 
 def count_within(messages: Iterable[tuple[int, Mapping[str, str]]]) -> int:
@@ -35,5 +35,5 @@ def count_within(messages: Iterable[tuple[int, Mapping[str, str]]]) -> int:
 
 def foreign_sequences(block: MessageBlock) -> list[int]:
     """Stream sequences of the messages that no tail wrote."""
-    unusual = [(row, int(block.frames[row, SEQUENCE])) for row in block.lacking(PLAIN)]
+    unusual = [(row, int(block.frames[row, SEQUENCE])) for row in block.rows_without(PLAIN)]
     return [sequence for row, sequence in unusual if not is_tail_message(block.headers(row), sequence)]

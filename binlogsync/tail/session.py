@@ -228,12 +228,12 @@ class Session:
             pending.identify(known)
         if self._has_empty_sink and self._stored is None:
             pending.store_start(info.position or start.position)
+        exempt_existing_objects()  # a full collection would delay all changes that arrive meanwhile
         try:
             with BinlogDump(self._config.config, start) as dump, ReadAhead(dump, reads_here=options.is_eager) as ahead:
                 self._wake = ahead.wake
                 if options.is_eager or self._snapshot is not None:
                     fanout.on_idle = lambda: self._proceed(ahead, pending)
-                exempt_existing_objects()
                 self._follow(ahead, reader, pending, fanout)
         except (DecodeError, SourceError):
             self._finish(pending, fanout)

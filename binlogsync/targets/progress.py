@@ -63,7 +63,7 @@ class ConsumerProgress:
         """Progress after the last change of `batch`, which has that sequence in the stream created at `stream`."""
         at, changes = batch.source_values(len(batch) - 1), self.changes + (len(batch) if batch.ddl is None else 0)
         seen, server = max(self.seen, sequence), batch.server_uuid
-        # For each change that arrives alone: `replace` takes several times as long.
+        # Not by `replace`, which is several times slower: this runs for each change that arrives alone.
         return ConsumerProgress(
             server, at.gtid, at.file, at.pos, at.row, at.order, sequence, seen, changes, self.epoch, stream
         )

@@ -124,13 +124,13 @@ class _ContinuousRun:
         if not self._wait_for_stream(stop, heartbeat):
             return
         tasks = self._free_tasks()
+        exempt_existing_objects()  # a full collection would delay the changes of all tables
         with (
             tables.open_reader() as reader,
             ContinuousPool(tasks, tables.open_reader, options, stop) as pool,
         ):
             lag = LagReport(self.context, reader, list(tables.tables.values()))
             checks = CheckReporter(tables)
-            exempt_existing_objects()
             while not stop.is_set():
                 tables.process_reports(pool.reports(POLL_S))
                 tables.report_loads()

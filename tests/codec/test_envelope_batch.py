@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from binlogsync.change_batch import ChangeBatch
+from binlogsync.change_batch import ChangeBatch, build_batch
 from binlogsync.codec import json_decoder
 from binlogsync.codec.column_parser import RAW_TYPES, read_column
 from binlogsync.codec.envelope import EnvelopeContext, render
@@ -33,6 +35,17 @@ from tests.samples import sample_batch, sample_row, sample_schema
 
 pytestmark = pytest.mark.slow
 CONTEXT = EnvelopeContext("demo", 1_700_000_100_123_456)
+
+
+def make_batch(schema: TableSchema, image: pa.StructArray) -> ChangeBatch:
+    """Inserts of these rows."""
+    count = len(image)
+    source: dict[str, Any] = {
+        name: pa.array(range(count), pa.int64()) for name in ("ts_us", "pos", "row", "txn_pos", "order", "seq")
+    }
+    source |= {"gtid": [None] * count, "file": ["b.000001"] * count}
+    images = (pa.nulls(count, image.type), image)
+    return build_batch(schema, ["c"] * count, images, source, ("server", 7))
 
 
 def _as_columns(messages: Sequence[bytes], schema: TableSchema, monkeypatch: pytest.MonkeyPatch) -> list[ChangeBatch]:
@@ -106,6 +119,38 @@ def test_partial_images_lack_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     messages = [text.replace(b',"c":"a"', b"") for text in render(batch, CONTEXT).texts()]
     _check(messages, batch.schema, monkeypatch)
     assert next(iter(parse_any(messages, batch.schema)[0].changes())).after == {"id": 0}
+
+
+def test_the_document_null_is_not_a_missing_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = column_batch(Column("c", "json"), ["null", None, " null ", "[null]", "null"])
+    messages = render(batch, CONTEXT).texts()
+    assert any(b"json_null" in text for text in messages)
+    _check(messages, batch.schema, monkeypatch)
+    [found] = parse_any(messages, batch.schema)
+    assert [change.after and change.after["c"] for change in found.changes()][:2] == ["null", None]
+    others = [text.replace(b'"after.c"]', b'"after.c","after.zz","after.id"]') for text in messages]
+    _check(others, batch.schema, monkeypatch)
+    absent = [text.replace(b',"c":null', b"") for text in messages]
+    _check(absent, batch.schema, monkeypatch)
+
+
+def test_the_document_null_in_a_table_of_one_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    schema = TableSchema("shop", "t", (Column("c", "json"),))
+    image = pa.StructArray.from_arrays([pa.array(["null", None, "1"], pa.string())], ["c"])
+    batch = make_batch(schema, image)
+    _check(render(batch, CONTEXT).texts(), schema, monkeypatch)
+
+
+def test_a_copy_has_columns_and_equals_the_batch() -> None:
+    batch = sample_batch(5, impossible=True)
+    [found] = parse_any(render(batch, CONTEXT).texts(), batch.schema)
+    for again in (copy.copy(found), copy.deepcopy(found), pickle.loads(pickle.dumps(found))):
+        assert not isinstance(again, EnvelopeBatch)
+        assert again == found
+        assert found == again
+    assert found.slice(0, 5) == found
+    assert found.slice(0, 5).holds_python_values
+    assert found.slice(0, 4) != found
 
 
 def test_row_views_do_not_share_mutable_values() -> None:

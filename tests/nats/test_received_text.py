@@ -77,7 +77,7 @@ def _check(text: bytes) -> int:
     plain = 0
     for block in fast:
         for row, message in enumerate(block.messages()):
-            flags = {flag: row not in block.lacking(flag) for flag in (DELIVERED, PLAIN)}
+            flags = {flag: row not in block.rows_without(flag) for flag in (DELIVERED, PLAIN)}
             if flags[DELIVERED]:
                 numbers = (int(block.column(SEQUENCE)[row]), int(block.column(DELIVERY)[row]))
                 assert numbers == parse_reply(message.reply)
