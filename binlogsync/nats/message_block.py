@@ -32,7 +32,9 @@ from binlogsync.nats.frame_kernel import (
 )
 
 _VERSION = len("NATS/1.0")
-_OFFSETS = (*range(SEQUENCE), CONTENT, CONTENT + 1, FINGERPRINT, FINGERPRINT + 1)
+_IS_OFFSET = np.zeros(FIELDS, np.int64)
+"""1 for the fields of a message that are offsets into its text, else 0."""
+_IS_OFFSET[[*range(SEQUENCE), CONTENT, CONTENT + 1, FINGERPRINT, FINGERPRINT + 1]] = 1
 
 
 class RawMessage(NamedTuple):
@@ -134,17 +136,19 @@ class MessageBlock:
             return blocks[0] if blocks else cls.empty()
         if all(block.text is blocks[0].text for block in blocks):
             return cls(blocks[0].text, np.concatenate([block.frames for block in blocks]))
-        texts, frames, size = [], [], 0
+        blocks = [block for block in blocks if len(block)]
+        if not blocks:
+            return cls.empty()
+        frames = np.concatenate([block.frames for block in blocks])
+        texts, moves, row, size = [], [], 0, 0
         for block in blocks:
-            if len(block):
-                first, last = int(block.frames[0, FRAME]), int(block.frames[-1, FRAME_END])
-                moved = block.frames.copy()
-                moved[:, _OFFSETS] += size - first
-                moved[0, FLAGS] |= NEW
-                frames.append(moved)
-                texts.append(block.text[first:last])
-                size += last - first
-        return cls(memoryview(b"".join(texts)), np.concatenate(frames)) if frames else cls.empty()
+            first, last = int(block.frames[0, FRAME]), int(block.frames[-1, FRAME_END])
+            texts.append(block.text[first:last])
+            moves.append(size - first)
+            frames[row, FLAGS] |= NEW
+            row, size = row + len(block), size + last - first
+        frames += np.repeat(moves, [len(block) for block in blocks])[:, None] * _IS_OFFSET
+        return cls(memoryview(b"".join(texts)), frames)
 
 
 def _headers(text: str) -> dict[str, str]:
