@@ -1,10 +1,11 @@
 """Compares delivered values with SELECT: the server is the oracle.
 
 A table's rows are inserted, each is updated to the values of the next, and all are deleted. So every value occurs in
-`after` of an insert, in `before` and `after` of an update, and in `before` of a delete. It is compared in five forms:
+`after` of an insert, in `before` and `after` of an update, and in `before` of a delete. It is compared in six forms:
 
     json            the envelope, as any JSON parser reads it
     arrow           the row view of a batch that was an Arrow IPC message in between
+    few             the row view of few envelopes, which are decoded without Arrow
     mirror          DuckDB's table, with its key, from those batches
     keyless mirror  the same without a primary key, from batches that were envelopes in between
     snapshot        what a consistent read of the table gives after the inserts
@@ -24,7 +25,7 @@ import pyarrow.compute as pc
 
 from binlogsync.change_batch import ChangeBatch
 from binlogsync.codec.envelope import EnvelopeContext, decode_arrow, encode_arrow, render
-from binlogsync.codec.json_decoder import parse
+from binlogsync.codec.json_decoder import MOST_AS_VALUES, parse, parse_any
 from binlogsync.mirror import apply as mirror
 from binlogsync.schema import TableSchema
 from binlogsync.snapshot.view import read_table
@@ -42,6 +43,7 @@ SETTINGS = (
 )
 OLD_FORMAT = ("SET GLOBAL mysql56_temporal_format = OFF", "SET GLOBAL mysql56_temporal_format = ON")
 IMAGES: tuple[Literal["before", "after"], ...] = ("before", "after")
+_FEW = MOST_AS_VALUES
 Texts = tuple[str | None, ...]
 
 
@@ -186,11 +188,18 @@ def compare(
     _compare_snapshot(tally, table, schema)
     _compare_arrays(tally, table, batches)
     arrows = [decode_arrow(encode_arrow(batch)) for batch in batches]
-    _compare_rows(tally, table, arrows)
+    _compare_rows(tally, table, "arrow", arrows)
+    few = [part for texts in messages for group in _groups(texts) for part in parse_any(group, schema)]
+    assert all(batch.holds_python_values for batch in few)
+    _compare_rows(tally, table, "few", few)
     compare_mirror(tally, table, "mirror", keyed, arrows)
     without_key = replace(schema, primary_key=())
-    back = [replace(b, schema=without_key) for texts in messages for b in parse(texts, schema)]
+    back = [batch.with_schema(without_key) for texts in messages for batch in parse(texts, schema)]
     compare_mirror(tally, table, "keyless mirror", keyless, back)
+
+
+def _groups(texts: Sequence[bytes]) -> list[Sequence[bytes]]:
+    return [texts[at : at + _FEW] for at in range(0, len(texts), _FEW)]
 
 
 def compare_envelopes(tally: ComparisonCounts, table: FilledTable, envelopes: Sequence[Mapping[str, Any]]) -> None:
@@ -210,15 +219,15 @@ def compare_envelopes(tally: ComparisonCounts, table: FilledTable, envelopes: Se
                 assert (path in json_nulls) == (text == "null"), where
 
 
-def _compare_rows(tally: ComparisonCounts, table: FilledTable, batches: Sequence[ChangeBatch]) -> None:
-    """Compare the Arrow form."""
+def _compare_rows(tally: ComparisonCounts, table: FilledTable, form: str, batches: Sequence[ChangeBatch]) -> None:
+    """Compare the row views."""
     changes = [change for batch in batches for change in batch.changes()]
     assert [change.op for change in changes] == _ops(table)
     for change in changes:
         images = {"before": change.before, "after": change.after}
         for where, sample, text, value, _ in _cells(table, change.op, images):
             got = None if value is None else KINDS[sample.kind].row(value, sample.fsp)
-            tally.check("arrow", where, text, got)
+            tally.check(form, where, text, got)
 
 
 def _compare_snapshot(tally: ComparisonCounts, table: FilledTable, schema: TableSchema) -> None:
