@@ -79,7 +79,7 @@ def _behind(flush: Flush, run: TransactionRun) -> list[TransactionRun]:
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(sources())
 def test_after_any_cut_are_the_changes_that_were_not_stored(
     source: tuple[SampleOptions, list[SampleTransaction]],

@@ -21,7 +21,7 @@ from binlogsync.stores.redis import RedisOptions, RedisPositionStore
 from binlogsync.stores.sqlite import SQLitePositionStore
 from tests.stores.contract_checkpoints import UUID, large_gtid_set
 
-CLAIMS, SAVES = 5, 3
+CLAIMS, SAVES = 3, 3
 
 
 def open_store(given: Mapping[str, Any]) -> PositionStore:
