@@ -128,7 +128,7 @@ def _consume(
     with folder, stop_on_signals() as stop, ContinuousPool(tasks, open_reader, ContinuousOptions(), stop) as pool:
         while not stop.is_set() and pool.quiet_s() == 0:
             _raise_errors(pool.reports(0.1))
-        exempt_existing_objects()  # as in a continuous run of Dagster
+        exempt_existing_objects()  # a continuous run of Dagster does it before
         cpu, begun = time.process_time(), time.monotonic()
         reports.put(ConsumerReport({}, 0.0, 0.0))
         while not stop.is_set():

@@ -62,7 +62,7 @@ SOURCE_FIELDS: tuple[pa.Field, ...] = (
 
 
 @cache
-def epoch() -> datetime:
+def unix_epoch() -> datetime:
     """The beginning of 1970; its time zone is the object that pyarrow has in its timestamps."""
     return datetime(1970, 1, 1, tzinfo=pa.lib.string_to_tzinfo("UTC"))
 

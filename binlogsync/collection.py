@@ -1,4 +1,4 @@
-"""Keeps the garbage collector from searching objects that stay: while many are made, and afterwards.
+"""Reduces garbage collections: none while many long-lived objects are created, and none of these afterwards.
 
 The collector looks through all objects again and again while their number grows, which takes a tenth to a fifth of the
 time of importing many modules, of compiling kernels, and of building definitions.
@@ -15,7 +15,7 @@ from functools import cache
 
 @contextmanager
 def without_collection() -> Iterator[None]:
-    """No garbage collection during the block or the decorated function; afterwards it is as it was before."""
+    """No garbage collection during the block or the decorated function."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -29,9 +29,9 @@ def without_collection() -> Iterator[None]:
 def exempt_existing_objects() -> None:
     """Leave all present objects out of later collections; for processes that run one long loop.
 
-    A full collection looks at the 100,000 objects of the imported modules, which stops all threads for 50 to 150 ms.
+    A full collection looks at more than 100,000 objects of imported modules, which stops all threads for 50 to 150 ms.
     Only the first call in a process has an effect.
     """
     gc.collect()
     gc.freeze()
-    atexit.register(gc.unfreeze)  # DuckDB reports objects that are left when the interpreter ends
+    atexit.register(gc.unfreeze)  # otherwise DuckDB reports leaked objects at the end

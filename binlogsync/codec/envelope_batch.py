@@ -1,4 +1,4 @@
-"""Changes from decoded envelopes: as Arrow columns, or as Python values whose columns are built when they are used."""
+"""Builds ChangeBatches from decoded envelopes: with Arrow columns, or with Python values and columns on first use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import msgspec
 import pyarrow as pa
 
 from binlogsync.change import Change, ImageName, Op, RowChange, SourceInfo, SourceValues
-from binlogsync.change_batch import ChangeBatch, build_batch, epoch
+from binlogsync.change_batch import ChangeBatch, build_batch, unix_epoch
 from binlogsync.codec.column_parser import RAW_TYPES, read_column
 from binlogsync.codec.null_images import null_images
 from binlogsync.codec.value_reader import image_reader
@@ -20,15 +20,15 @@ from binlogsync.position import SNAPSHOT
 from binlogsync.schema import TableSchema
 
 ImageColumns = Sequence[Sequence[Any]]
-"""The values of each column of the table, UNSET if it is absent; those of a change without the image are None."""
-_SNAPSHOT = f'"{SNAPSHOT}'.encode()
+"""For each column of the table, a value for each change: UNSET if the image lacks it, None without the image."""
+_QUOTED_SNAPSHOT = f'"{SNAPSHOT}'.encode()
 _INT64_END, _UINT64_END, _UINT32_END = 1 << 63, 1 << 64, 1 << 32
 
 
 def build_columns(
     schema: TableSchema, envelopes: Sequence[Any], image_columns: tuple[ImageColumns, ImageColumns], seqs: pa.Int64Array
 ) -> ChangeBatch:
-    """The changes of envelopes of one server; `image_columns` has the values before and after.
+    """One batch with Arrow columns, of envelopes of one server; `image_columns` has the values before and after.
 
     Raises WireError, OverflowError, ValueError or TypeError for a value that does not fit its column.
     """
@@ -54,8 +54,8 @@ def build_columns(
 
 
 def _gtid(envelope: Any) -> str | None:
-    """The GTID, or the name of the snapshot that has published the row, or reset the table."""
-    if envelope.op in ("r", "t") and bytes(envelope.transaction.id).startswith(_SNAPSHOT):
+    """The GTID; of a row or reset that a snapshot has published, the name of the snapshot."""
+    if envelope.op in ("r", "t") and bytes(envelope.transaction.id).startswith(_QUOTED_SNAPSHOT):
         try:
             return msgspec.json.decode(envelope.transaction.id, type=str)
         except msgspec.DecodeError as error:
@@ -134,7 +134,7 @@ def decode_change(
         and 0 <= source.txn_pos < _UINT64_END
         and 0 <= order < _UINT64_END
     ):
-        raise OverflowError(f"a number of its source is out of range: {source}")
+        raise OverflowError(f"a number in `source` is out of range: {source}")
     reader, rows = image_reader(schema), []
     for name, values in zip(("before.", "after."), images, strict=True):
         nulls = [path[len(name) :] for path in source.json_null or () if path.startswith(name)]
@@ -145,7 +145,7 @@ def decode_change(
         source.server_id,
         schema.database,
         schema.table,
-        epoch() + timedelta(microseconds=source.ts_us),
+        unix_epoch() + timedelta(microseconds=source.ts_us),
         gtid,
         source.file,
         source.pos,
@@ -159,21 +159,20 @@ def decode_change(
 class EnvelopeBatch(ChangeBatch):
     """A batch of few changes in Python values: its Arrow columns are built when `data` or `impossible` is used.
 
-    To build columns for few changes takes several times as long as to decode them, and handlers do not need any. Use
-    `with_schema` and `with_seqs`: `dataclasses.replace` does not know this class. A copy, also by pickle, has columns.
+    Building columns takes several times as long as decoding, and handlers need none. `dataclasses.replace` does not
+    work; use `with_schema` or `with_seqs`. A copied or unpickled batch is a plain ChangeBatch.
     """
 
-    __slots__ = ("_changes", "_columns", "_seqs", "_size")
+    __slots__ = ("_changes", "_columns", "_seqs")
     _changes: Sequence[DecodedChange]
     _columns: ChangeBatch | None
     _seqs: Sequence[int]
-    _size: int
 
     def __init__(self, schema: TableSchema, changes: Sequence[DecodedChange], seqs: Sequence[int], size: int) -> None:
-        """`changes` are those of one server whose images have the same columns; `size` is that of their messages."""
+        """`changes` are of one server, and their images have the same columns; `size`: bytes of their messages."""
         source = changes[0].view.source
         values = {"schema": schema, "server_uuid": source.server_uuid, "server_id": source.server_id, "ddl": None}
-        values |= {"_changes": changes, "_seqs": seqs, "_size": size, "_columns": None, "_nbytes": size}
+        values |= {"_changes": changes, "_seqs": seqs, "_columns": None, "_nbytes": size}
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
@@ -216,25 +215,18 @@ class EnvelopeBatch(ChangeBatch):
     def __len__(self) -> int:
         return len(self._changes)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the messages, because the columns may not be built."""
-        return self._size
-
     def slice(self, start: int, stop: int) -> ChangeBatch:
         """See ChangeBatch."""
         changes = self._changes[start:stop]
         if not changes:
             return self._as_columns().slice(start, stop)
-        size = self._size * len(changes) // len(self)
-        part = EnvelopeBatch(self.schema, changes, self._seqs[start:stop], size)
-        if self._columns is not None:
-            object.__setattr__(part, "_columns", self._columns.slice(start, stop))
-        return part
+        size = self.nbytes * len(changes) // len(self)
+        return EnvelopeBatch(self.schema, changes, self._seqs[start:stop], size)
 
     def with_seqs(self, seqs: Iterable[int]) -> ChangeBatch:
         """See ChangeBatch."""
-        return EnvelopeBatch(self.schema, self._changes, list(map(int, seqs)), self._size)
+        numbers = [number for number, _ in zip(map(int, seqs), self._changes, strict=True)]
+        return EnvelopeBatch(self.schema, self._changes, numbers, self.nbytes)
 
     def count_ops(self) -> dict[str, int]:
         """See ChangeBatch."""

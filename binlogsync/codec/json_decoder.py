@@ -1,5 +1,5 @@
-"""Decodes envelopes to ChangeBatches: by the kernels of envelope_reader.py, and any that these do not recognise by a
-JSON decoder for each table schema, then column by column.
+"""Decodes envelopes to ChangeBatches. The kernels of envelope_reader.py decode many in the layout that the tail writes.
+A JSON decoder for each table schema decodes the others: few to Python values, more to Arrow columns.
 
 `parse` accepts only envelopes as written by envelope.py. An absent column stays absent, NULL stays NULL, and texts of
 impossible dates are in `impossible` again. Numbers and JSON documents keep every digit.
@@ -27,13 +27,13 @@ from binlogsync.codec.envelope_reader import read_envelopes
 from binlogsync.errors import WireError, excerpt
 from binlogsync.schema import GEOMETRY_TYPES, INTEGER_BITS, Column, TableSchema
 
-_LEAST_FOR_KERNELS = 32
-"""For fewer messages, the fixed costs of the kernels are larger than all costs of msgspec."""
-MOST_AS_VALUES = 48
-"""Up to so many changes are decoded to Python values; more become Arrow columns immediately."""
+MOST_AS_VALUES = 31
+"""Up to this many changes are decoded to Python values, and more to Arrow columns: by the kernels, whose fixed costs
+are larger than all costs of msgspec for fewer messages.
+"""
 _LARGE_BYTES = 40_000
-"""Fewer and smaller messages are decoded as fast without the kernels."""
-_UNFIT = re.compile(r'["\\\x00-\x1f]')
+"""From this size on, the kernels are faster even for few messages."""
+_UNSUPPORTED_NAME = re.compile(r'["\\\x00-\x1f]')
 
 
 class _Source(msgspec.Struct, gc=False):
@@ -75,7 +75,7 @@ class _Codec:
         partial: allows absent columns.
         values: returns an image's values in the order of the columns, UNSET if absent.
         getters: return the value of one column each, for images decoded by `full`; this avoids a tuple for each row,
-            which would cost garbage collections.
+            and many tuples would trigger garbage collections.
         null_image: replaces a null image decoded by `full`.
     """
 
@@ -88,7 +88,7 @@ class _Codec:
 
 @lru_cache(maxsize=1024)
 def _codec(schema: TableSchema) -> _Codec:
-    if any(_UNFIT.search(column.name) for column in schema.columns) or len(schema.columns) < 2:
+    if any(_UNSUPPORTED_NAME.search(column.name) for column in schema.columns) or len(schema.columns) < 2:
         return _codec_by_name(schema)
     names = {f"c{i}": column.name for i, column in enumerate(schema.columns)}
     shapes = [(name, _json_type(column)) for name, column in zip(names, schema.columns, strict=True)]
@@ -143,7 +143,7 @@ def parse_text(
     text: bytes | memoryview, begins: Numbers, ends: Numbers, schema: TableSchema
 ) -> tuple[list[ChangeBatch], Numbers | None]:
     """`parse` for the messages text[begins[i]:ends[i]], and the number of changes in each; None if not known."""
-    if len(begins) >= _LEAST_FOR_KERNELS or int((ends - begins).sum()) >= _LARGE_BYTES:
+    if len(begins) > MOST_AS_VALUES or int((ends - begins).sum()) >= _LARGE_BYTES:
         found = read_envelopes(np.frombuffer(text, np.uint8), begins, ends, schema)
         if found is not None:
             return found
@@ -177,7 +177,7 @@ def parse_any(messages: Sequence[bytes], schema: TableSchema) -> list[ChangeBatc
 def _build(
     schema: TableSchema, envelopes: Sequence[Any], starts: Sequence[int], columns: Sequence[ImageColumns]
 ) -> list[ChangeBatch]:
-    """A batch of Arrow columns from each start on."""
+    """One batch of Arrow columns for each start index."""
     return [
         build_columns(
             schema,

@@ -1,7 +1,7 @@
-"""Converts single values from a JSON decoder to Python values: those that Arrow gives for the column, without Arrow.
+"""Converts single values from a JSON decoder to the Python values that Arrow would give, without Arrow.
 
-For few values this costs far less. What is not written as the tail usually writes it goes through Arrow, so that both
-ways accept the same values, with the same results and errors.
+This is much faster for few values. Values in an unusual format are converted by Arrow, so that both ways accept the
+same values, with the same results and errors.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from binlogsync.change_batch import epoch
+from binlogsync.change_batch import unix_epoch
 from binlogsync.codec.column_parser import read_column
 from binlogsync.schema import BINARY_TYPES, GEOMETRY_TYPES, INTEGER_BITS, Column, TableSchema
 from binlogsync.values import python_values
@@ -39,12 +39,12 @@ class ImageReader:
 
     def __init__(self, schema: TableSchema) -> None:
         self._columns = [(column.name, column, _reader(column)) for column in schema.columns]
-        self._documents = {column.name: at for at, column in enumerate(schema.columns) if column.type == "json"}
+        self._json_positions = {column.name: at for at, column in enumerate(schema.columns) if column.type == "json"}
         self._mutable = [column.name for column in schema.columns if column.type in _MUTABLE_TYPES]
 
     def read(self, values: Sequence[Any], json_nulls: Sequence[str] = ()) -> dict[str, Any]:
-        """The image; a column whose value is UNSET is absent. A `null` is NULL, except in the columns of type JSON that
-        `json_nulls` names: there it is the document `null`.
+        """The image without the columns that are UNSET. A JSON null becomes None; in the columns of type JSON that
+        `json_nulls` names, it becomes the text "null".
 
         Raises WireError for a value that does not fit its column.
         """
@@ -58,7 +58,7 @@ class ImageReader:
                 except (ValueError, OverflowError):
                     image[name] = _read_by_arrow(column, value)
         for name in json_nulls:
-            value = values[self._documents[name]] if name in self._documents else msgspec.UNSET
+            value = values[self._json_positions[name]] if name in self._json_positions else msgspec.UNSET
             if value is not msgspec.UNSET and bytes(value) == b"null":
                 image[name] = "null"
         return image
@@ -91,15 +91,15 @@ def _reader(column: Column) -> ReadValue:
         half = 1 << (INTEGER_BITS[kind] - 1)
         return _integers(0, 2 * half) if column.unsigned else _integers(-half, half)
     if kind == "bit":
-        return _same if column.length == 1 else _integers(0, 1 << 64)
+        return _unchanged if column.length == 1 else _integers(0, 1 << 64)
     if kind == "decimal":
         return _decimals(column)
     if kind in BINARY_TYPES:
         return _read_base64
-    return _READERS.get("geometry" if kind in GEOMETRY_TYPES else kind, _same)
+    return _READERS.get("geometry" if kind in GEOMETRY_TYPES else kind, _unchanged)
 
 
-def _same(value: Any) -> Any:
+def _unchanged(value: Any) -> Any:
     return value
 
 
@@ -142,10 +142,10 @@ def _read_datetime(value: str) -> datetime:
     return datetime.fromisoformat(value)
 
 
-def _read_instant(value: str) -> datetime:
+def _read_timestamp(value: str) -> datetime:
     if not _TIMES["timestamp"].fullmatch(value):
         raise ValueError(value)
-    return datetime.fromisoformat(value[:-1]).replace(tzinfo=epoch().tzinfo)
+    return datetime.fromisoformat(value[:-1]).replace(tzinfo=unix_epoch().tzinfo)
 
 
 def _read_duration(value: str) -> timedelta:
@@ -168,7 +168,7 @@ def _read_double(value: msgspec.Raw) -> float | None:
     return number
 
 
-def _read_document(value: msgspec.Raw) -> str | None:
+def _read_json(value: msgspec.Raw) -> str | None:
     text = bytes(value)
     return None if text == b"null" else text.decode()
 
@@ -187,10 +187,10 @@ _READERS: dict[str, ReadValue] = {
     "year": _integers(0, 1 << 16),
     "date": _read_date,
     "datetime": _read_datetime,
-    "timestamp": _read_instant,
+    "timestamp": _read_timestamp,
     "time": _read_duration,
     "double": _read_double,
-    "json": _read_document,
+    "json": _read_json,
     "geometry": _read_geometry,
     # A conversion of the digits through float64 would round twice.
     "float": _read_through_arrow,

@@ -1,6 +1,6 @@
 """Messages of one subscription as nats-server sent them: protocol text, and arrays of numbers that describe it.
 
-A block has no Python object for a message; `messages` and `plain_text` make them from the few that need one.
+A block has no Python object for each message; `message` and `messages` make them for the few that need one.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class RawMessage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class MessageBlock:
-    """Messages in order; `frames` has a row for each, with the numbers of frame_kernel.py, for `text`."""
+    """Messages in order; `frames` has a row for each: offsets into `text`, and other numbers (frame_kernel.py)."""
 
     text: memoryview
     frames: Numbers
@@ -62,11 +62,11 @@ class MessageBlock:
         return int((self.frames[:, FRAME_END] - self.frames[:, FRAME]).sum())
 
     def column(self, field: int) -> Numbers:
-        """One number of each message."""
+        """One field of all messages, as a contiguous array."""
         return np.ascontiguousarray(self.frames[:, field])
 
     def rows_without(self, flag: int) -> list[int]:
-        """Numbers of the messages without that flag."""
+        """Row indexes of the messages without that flag."""
         found = self.frames[:, FLAGS] & flag
         return [] if found.all() else np.flatnonzero(found == 0).tolist()
 
@@ -75,7 +75,7 @@ class MessageBlock:
         return MessageBlock(self.text, self.frames[start:stop])
 
     def select(self, mask: npt.NDArray[np.bool_]) -> MessageBlock:
-        """The messages where `mask` is True. One after a message left out counts as the first of a group."""
+        """The messages where `mask` is True. A message after an omitted one starts a new group."""
         if mask.all():
             return self
         frames = self.frames.copy()
@@ -83,7 +83,9 @@ class MessageBlock:
         return MessageBlock(self.text, frames[mask])
 
     def group_starts(self) -> list[int]:
-        """Start indexes of groups: messages that are not plain, or plain ones of one content type and fingerprint."""
+        """Start indexes of groups: consecutive messages that are not plain, or that are plain and have the same content
+        type and fingerprint.
+        """
         if len(self) < 2:
             return [0] * len(self)
         return [0, *(np.flatnonzero(self.frames[1:, FLAGS] & NEW) + 1).tolist()]
@@ -115,12 +117,12 @@ class MessageBlock:
 
     @classmethod
     def empty(cls) -> MessageBlock:
-        """No message."""
+        """A block without messages."""
         return cls(memoryview(b""), np.empty((0, FIELDS), np.int64))
 
     @classmethod
     def of(cls, message: RawMessage) -> MessageBlock:
-        """One message that is not in the form of protocol text."""
+        """A block of one message that is given as Python objects."""
         lines = "".join(f"{name}: {value}\r\n" for name, value in message.headers.items())
         parts = [message.subject.encode(), message.reply.encode(), f"NATS/1.0\r\n{lines}\r\n".encode(), message.data]
         ends = np.cumsum([len(part) for part in parts])
@@ -131,7 +133,7 @@ class MessageBlock:
 
     @classmethod
     def join(cls, blocks: Sequence[MessageBlock]) -> MessageBlock:
-        """The messages of all blocks, copied unless they share memory."""
+        """The messages of all blocks; their texts are copied, unless all blocks share one."""
         if len(blocks) < 2:
             return blocks[0] if blocks else cls.empty()
         if all(block.text is blocks[0].text for block in blocks):
@@ -140,14 +142,14 @@ class MessageBlock:
         if not blocks:
             return cls.empty()
         frames = np.concatenate([block.frames for block in blocks])
-        texts, moves, row, size = [], [], 0, 0
+        texts, shifts, row, size = [], [], 0, 0
         for block in blocks:
             first, last = int(block.frames[0, FRAME]), int(block.frames[-1, FRAME_END])
             texts.append(block.text[first:last])
-            moves.append(size - first)
+            shifts.append(size - first)
             frames[row, FLAGS] |= NEW
             row, size = row + len(block), size + last - first
-        frames += np.repeat(moves, [len(block) for block in blocks])[:, None] * _IS_OFFSET
+        frames += np.repeat(shifts, [len(block) for block in blocks])[:, None] * _IS_OFFSET
         return cls(memoryview(b"".join(texts)), frames)
 
 

@@ -1,4 +1,4 @@
-"""Decodes delivered messages of a table to ChangeBatches with stream sequences. Pure, except for two given look-ups."""
+"""Decodes delivered messages of a table to ChangeBatches with stream sequences. Does no I/O but the given look-ups."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class MessageLookups:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Consecutive messages that are decoded together: three headers are equal, and whether the tail wrote them.
+    """Consecutive messages that are decoded together: three headers are equal, and a tail wrote all of them or none.
 
     Attributes:
         sequences: stream sequence of each message.
@@ -95,7 +95,7 @@ class _Group:
     kind: str | None
     fingerprint: str | None
     statement: str | None
-    is_own: bool
+    is_from_tail: bool
     sequences: Numbers
     reply: Callable[[int], str]
     bodies: Callable[[], Sequence[bytes]]
@@ -161,7 +161,7 @@ def _decode(groups: Iterator[_Group], lookups: MessageLookups) -> list[StreamBat
     done: list[StreamBatch] = []
     reply: str | None = None
     for group in groups:
-        if not group.is_own:
+        if not group.is_from_tail:
             if done and (last := group.reply(len(group) - 1)):
                 reply = last
                 done[-1] = replace(done[-1], reply=reply)
@@ -198,7 +198,7 @@ def _body(message: DeliveredMessage, lookups: MessageLookups) -> bytes:
 
 
 def _batches(group: _Group, lookups: MessageLookups) -> tuple[list[ChangeBatch], Sequence[int] | None]:
-    """The batches, and the number of changes in each message; None for one in each."""
+    """The batches, and the number of changes in each message; None if each message has one."""
     kind, fingerprint = group.kind, group.fingerprint
     if group.statement is not None:
         return [decode_schema_change(group.statement) for _ in range(len(group))], None
@@ -230,8 +230,8 @@ def _located(
     start = 0
     for batch in batches:
         stop = start + len(batch)
-        whole = (stop if ends is None else int(np.searchsorted(ends, stop, "right"))) - 1
-        reply = (group.reply(whole) or None) if whole >= 0 else reply
+        last_complete = (stop if ends is None else int(np.searchsorted(ends, stop, "right"))) - 1
+        reply = (group.reply(last_complete) or None) if last_complete >= 0 else reply
         own = sequences[start:stop]
         yield StreamBatch(batch.with_seqs(own), own, reply)
         start = stop

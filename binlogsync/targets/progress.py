@@ -1,9 +1,9 @@
 """Progress of a consumer with a table: which change it has applied last.
 
-Progress contains the source coordinates of that change, and the stream sequence to seek by, which is valid for the
-stream with that creation time only, because sequences repeat when a stream is recreated. If the two disagree, the
-coordinates decide. An update is conditional on the progress that
-was read before, so two consumers with one client id cannot both update it: the second raises and rolls back its rows.
+Progress contains the source coordinates of that change, and the stream sequence to seek by. The sequence is valid only
+for the stream that was created at `stream`, because sequences repeat when a stream is recreated. If the two disagree,
+the coordinates decide. An update is conditional on the progress that was read before, so two consumers with one client
+id cannot both update it: the second raises and rolls back its rows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class ConsumerProgress:
     Attributes:
         server_uuid, gtid, file, pos, row, order: its source coordinates (see change.Source).
         sequence: stream sequence of the message that contained it.
-        seen: stream sequence up to which the stream had no further changes of this table when this was stored.
+        seen: when this was stored, the stream had no change of this table after `sequence`, up to this sequence.
         changes: number of changes applied since the consumer was created.
         epoch: number of updates; each update is conditional on it.
         stream: when the stream that `sequence` and `seen` refer to was created (StreamReader.created_at); None if it
@@ -51,7 +51,7 @@ class ConsumerProgress:
 
     @property
     def at(self) -> EventPosition:
-        """The same as a position, to be compared with others."""
+        """The coordinates as a position, for comparisons."""
         return EventPosition(BinlogPosition(self.file, self.pos), self.server_uuid, self.gtid, self.row, self.order)
 
     @property
@@ -77,7 +77,7 @@ NO_PROGRESS = ConsumerProgress("", None, "binlog.0", 0, 0, 0, 0, 0)
 
 
 def progress_at(batch: ChangeBatch, index: int, sequence: int, seen: int) -> ConsumerProgress:
-    """Progress after the change at `index` of `batch`."""
+    """Progress after the change at `index` of `batch`, without `changes`, `epoch` and `stream`."""
     at = batch.source_values(index)
     seen = max(seen, sequence)
     return ConsumerProgress(batch.server_uuid, at.gtid, at.file, at.pos, at.row, at.order, sequence, seen)

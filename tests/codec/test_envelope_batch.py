@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import pickle
 import random
@@ -121,16 +122,25 @@ def test_partial_images_lack_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert next(iter(parse_any(messages, batch.schema)[0].changes())).after == {"id": 0}
 
 
-def test_the_document_null_is_not_a_missing_value(monkeypatch: pytest.MonkeyPatch) -> None:
-    batch = column_batch(Column("c", "json"), ["null", None, " null ", "[null]", "null"])
+@pytest.mark.parametrize("name", ["c", "after.c"])
+def test_the_document_null_is_not_a_missing_value(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = column_batch(Column(name, "json"), ["null", None, " null ", "[null]", "null"])
     messages = render(batch, CONTEXT).texts()
     assert any(b"json_null" in text for text in messages)
     _check(messages, batch.schema, monkeypatch)
     [found] = parse_any(messages, batch.schema)
-    assert [change.after and change.after["c"] for change in found.changes()][:2] == ["null", None]
-    others = [text.replace(b'"after.c"]', b'"after.c","after.zz","after.id"]') for text in messages]
+    first, second = itertools.islice(found.changes(), 2)
+    assert first.before is not None
+    assert first.after is not None
+    assert (first.before[name], first.after[name]) == ("null", "null")
+    assert [image[name] for image in second.rows if image is not None] == [None]
+    others = [
+        text.replace(f'"after.{name}"]'.encode(), f'"after.{name}","after.zz","after.id"]'.encode())
+        for text in messages
+    ]
+    assert others != messages
     _check(others, batch.schema, monkeypatch)
-    absent = [text.replace(b',"c":null', b"") for text in messages]
+    absent = [text.replace(f',"{name}":null'.encode(), b"") for text in messages]
     _check(absent, batch.schema, monkeypatch)
 
 
@@ -151,6 +161,9 @@ def test_a_copy_has_columns_and_equals_the_batch() -> None:
     assert found.slice(0, 5) == found
     assert found.slice(0, 5).holds_python_values
     assert found.slice(0, 4) != found
+    assert found.slice(1, 3) == parse_any(render(batch, CONTEXT).texts(), batch.schema)[0].slice(1, 3)
+    with pytest.raises(ValueError, match="zip"):
+        found.with_seqs([1])
 
 
 def test_row_views_do_not_share_mutable_values() -> None:
