@@ -138,7 +138,8 @@ def test_a_whole_table_is_published_again_after_a_kill(
         for number in range(10):
             with running("tests.e2e.tail_process", {**tail, "owner": f"run {number}"}, tmp_path / "tail.log"):
                 wait_until(lambda: position_store.checkpoints.load(source), 60, "a checkpoint")
-                id = requests.create(new_request([f"{mysql.name}.{HEAP}"])).request.id
+                # Four seconds for the rows, so that the kill comes before the last.
+                id = requests.create(new_request([f"{mysql.name}.{HEAP}"], rows_per_s=10_000)).request.id
                 wait_until(is_among_rows, 60, "rows to be published")
             if last_stage(nats_server.url, source, mysql.name) == ("r", "true"):
                 break  # killed before the last row
