@@ -20,7 +20,7 @@ from binlogsync.position import SNAPSHOT
 from binlogsync.schema import TableSchema
 
 ImageColumns = Sequence[Sequence[Any]]
-"""For each column of the table, a value for each change: UNSET if the image lacks it, None without the image."""
+"""For each column of the table, a value for each change: UNSET if it is absent, None without the image."""
 _QUOTED_SNAPSHOT = f'"{SNAPSHOT}'.encode()
 _INT64_END, _UINT64_END, _UINT32_END = 1 << 63, 1 << 64, 1 << 32
 
@@ -184,8 +184,6 @@ class EnvelopeBatch(ChangeBatch):
             other = other._as_columns()
         return self._as_columns() == other
 
-    __hash__ = None  # type: ignore[assignment]
-
     def _as_columns(self) -> ChangeBatch:
         if self._columns is None:
             nothing = (None,) * len(self.schema.columns)
@@ -236,8 +234,9 @@ class EnvelopeBatch(ChangeBatch):
         """See ChangeBatch."""
         change = self._changes[row]
         source, info = change.envelope.source, change.view.source
-        place = info.gtid, info.file, info.pos, info.row, source.txn_pos, info.order
-        return SourceValues(source.ts_us, *place, self._seqs[row])
+        return SourceValues(
+            source.ts_us, info.gtid, info.file, info.pos, info.row, source.txn_pos, info.order, self._seqs[row]
+        )
 
     def changes(self) -> Iterator[RowChange]:
         """See ChangeBatch."""

@@ -25,10 +25,7 @@ from binlogsync.values import python_values
 ReadValue = Callable[[Any], Any]
 """Converts a value that is not None. Raises ValueError if it is written in an unusual way."""
 _DATE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_TIMES = {
-    "datetime": re.compile(_DATE.pattern + r"T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?"),
-    "timestamp": re.compile(_DATE.pattern + r"T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z"),
-}
+_DATETIME = re.compile(_DATE.pattern + r"T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?")
 _DURATION = re.compile(r"(-?)([0-9]{2,3}):([0-5][0-9]):([0-5][0-9])(?:\.([0-9]{1,6}))?")
 _MUTABLE_TYPES = frozenset({"set", "vector", *GEOMETRY_TYPES})
 _UINT32_END = 1 << 32
@@ -137,15 +134,15 @@ def _read_date(value: str) -> date:
 
 
 def _read_datetime(value: str) -> datetime:
-    if not _TIMES["datetime"].fullmatch(value):
+    if not _DATETIME.fullmatch(value):
         raise ValueError(value)
     return datetime.fromisoformat(value)
 
 
 def _read_timestamp(value: str) -> datetime:
-    if not _TIMES["timestamp"].fullmatch(value):
+    if not value.endswith("Z"):
         raise ValueError(value)
-    return datetime.fromisoformat(value[:-1]).replace(tzinfo=unix_epoch().tzinfo)
+    return _read_datetime(value[:-1]).replace(tzinfo=unix_epoch().tzinfo)
 
 
 def _read_duration(value: str) -> timedelta:

@@ -61,12 +61,8 @@ class ConsumerProgress:
 
     def after(self, batch: ChangeBatch, sequence: int, stream: str | None) -> ConsumerProgress:
         """Progress after the last change of `batch`, which has that sequence in the stream created at `stream`."""
-        at, changes = batch.source_values(len(batch) - 1), self.changes + (len(batch) if batch.ddl is None else 0)
-        seen, server = max(self.seen, sequence), batch.server_uuid
-        # Not by `replace`, which is several times slower: this runs for each change that arrives alone.
-        return ConsumerProgress(
-            server, at.gtid, at.file, at.pos, at.row, at.order, sequence, seen, changes, self.epoch, stream
-        )
+        changes = self.changes + (len(batch) if batch.ddl is None else 0)
+        return progress_at(batch, len(batch) - 1, sequence, self.seen, (changes, self.epoch, stream))
 
     def __str__(self) -> str:
         return f"{self.file}:{self.pos} row {self.row} (stream sequence {self.sequence})"
@@ -76,11 +72,13 @@ NO_PROGRESS = ConsumerProgress("", None, "binlog.0", 0, 0, 0, 0, 0)
 """Progress of a consumer that has applied no change yet."""
 
 
-def progress_at(batch: ChangeBatch, index: int, sequence: int, seen: int) -> ConsumerProgress:
-    """Progress after the change at `index` of `batch`, without `changes`, `epoch` and `stream`."""
-    at = batch.source_values(index)
-    seen = max(seen, sequence)
-    return ConsumerProgress(batch.server_uuid, at.gtid, at.file, at.pos, at.row, at.order, sequence, seen)
+def progress_at(
+    batch: ChangeBatch, index: int, sequence: int, seen: int, others: tuple[int, int, str | None] = (0, 0, None)
+) -> ConsumerProgress:
+    """Progress after the change at `index` of `batch`; `others` are `changes`, `epoch` and `stream`."""
+    at, server = batch.source_values(index), batch.server_uuid
+    # Not by `replace` later, which is several times slower: this runs for each change that arrives alone.
+    return ConsumerProgress(server, at.gtid, at.file, at.pos, at.row, at.order, sequence, max(seen, sequence), *others)
 
 
 @dataclass(frozen=True, slots=True)

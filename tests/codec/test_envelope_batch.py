@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from binlogsync.change_batch import ChangeBatch, build_batch
+from binlogsync.change_batch import ChangeBatch
 from binlogsync.codec import json_decoder
 from binlogsync.codec.column_parser import RAW_TYPES, read_column
 from binlogsync.codec.envelope import EnvelopeContext, render
@@ -31,22 +31,12 @@ from binlogsync.values import python_values
 from tests.codec.damage import damaged_bytes, damaged_tree
 from tests.codec.test_envelope_reader import column_batch
 from tests.codec.test_families import CASES, IMPOSSIBLE, Case, named
+from tests.duck import make_batch
 from tests.published_rows import PublishedAt, publish_rows
 from tests.samples import sample_batch, sample_row, sample_schema
 
 pytestmark = pytest.mark.slow
 CONTEXT = EnvelopeContext("demo", 1_700_000_100_123_456)
-
-
-def make_batch(schema: TableSchema, image: pa.StructArray) -> ChangeBatch:
-    """Inserts of these rows."""
-    count = len(image)
-    source: dict[str, Any] = {
-        name: pa.array(range(count), pa.int64()) for name in ("ts_us", "pos", "row", "txn_pos", "order", "seq")
-    }
-    source |= {"gtid": [None] * count, "file": ["b.000001"] * count}
-    images = (pa.nulls(count, image.type), image)
-    return build_batch(schema, ["c"] * count, images, source, ("server", 7))
 
 
 def _as_columns(messages: Sequence[bytes], schema: TableSchema, monkeypatch: pytest.MonkeyPatch) -> list[ChangeBatch]:
@@ -146,8 +136,7 @@ def test_the_document_null_is_not_a_missing_value(name: str, monkeypatch: pytest
 
 def test_the_document_null_in_a_table_of_one_column(monkeypatch: pytest.MonkeyPatch) -> None:
     schema = TableSchema("shop", "t", (Column("c", "json"),))
-    image = pa.StructArray.from_arrays([pa.array(["null", None, "1"], pa.string())], ["c"])
-    batch = make_batch(schema, image)
+    batch = make_batch(schema, [("c", None, {"c": document}) for document in ("null", None, "1")])
     _check(render(batch, CONTEXT).texts(), schema, monkeypatch)
 
 

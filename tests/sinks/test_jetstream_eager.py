@@ -141,7 +141,7 @@ def test_a_connection_may_break_within_a_started_flush(nth: int, nats_server: NA
 
 
 def test_only_the_last_message_of_a_started_flush_is_acknowledged(nats_server: NATSServer) -> None:
-    """The server refuses a message if the one before is not stored, so another reply would say nothing."""
+    """The server refuses a message if the one before is not stored, so the reply to the last one is enough."""
     source = new_source()
     todo = eager_flushes(source, 2, 12)
     with NatsProxy(nats_server.host, nats_server.port) as proxy:

@@ -43,7 +43,6 @@ SETTINGS = (
 )
 OLD_FORMAT = ("SET GLOBAL mysql56_temporal_format = OFF", "SET GLOBAL mysql56_temporal_format = ON")
 IMAGES: tuple[Literal["before", "after"], ...] = ("before", "after")
-_FEW = MOST_AS_VALUES
 Texts = tuple[str | None, ...]
 
 
@@ -199,7 +198,7 @@ def compare(
 
 
 def _groups(texts: Sequence[bytes]) -> list[Sequence[bytes]]:
-    return [texts[at : at + _FEW] for at in range(0, len(texts), _FEW)]
+    return [texts[at : at + MOST_AS_VALUES] for at in range(0, len(texts), MOST_AS_VALUES)]
 
 
 def compare_envelopes(tally: ComparisonCounts, table: FilledTable, envelopes: Sequence[Mapping[str, Any]]) -> None:
