@@ -58,8 +58,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    # Garbage collections then skip what the imported modules made.
+    # Garbage collections then skip what the imported modules made. They are rare: tests leave few cycles behind.
     gc.enable()
+    gc.set_threshold(20_000, 20, 20)
     gc.collect()
     gc.freeze()
 

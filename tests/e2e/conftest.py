@@ -15,6 +15,7 @@ from binlogsync.stores.sqlite import SQLitePositionStore
 from tests.databases import fresh_database
 from tests.e2e.backfill_workload import TailedWorkload, tail_workload
 from tests.e2e.continuous_runs import live as live
+from tests.e2e.dagster_project import dagster_home as dagster_home
 from tests.e2e.dagster_project import project as project
 from tests.e2e.loads import use_small_chunks
 

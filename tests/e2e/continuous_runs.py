@@ -53,7 +53,7 @@ class Continuous:
         """Execute the statements, and publish them."""
         for statement in statements:
             self.project.mysql.execute(statement)
-        assert self.project.tail(self.built).success
+        self.project.publish()
 
     def wait(self, condition: Callable[[], bool], what: str) -> None:
         """Wait for a condition while the process runs."""

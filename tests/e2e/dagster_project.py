@@ -1,8 +1,9 @@
 """A Dagster project on real servers: a database, an empty stream, an instance. With the fixture `project`."""
 
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from binlogsync import servers
 from binlogsync.position import GtidSet
 from binlogsync.settings import Settings
+from binlogsync.sinks.jetstream import JetStreamSink
 from binlogsync.stores import Lease
 from binlogsync.stores.sqlite import SQLitePositionStore
 from binlogsync.targets.duckdb.file import DuckFile
@@ -23,7 +25,16 @@ from dagster_binlogsync.tail.job import TailConfig
 from pipelines.definitions import build_deployment
 from resources.connections import configured_resources
 from tests.databases import FreshDatabase
+from tests.e2e.tailing import TailThread
 
+# One database for the events of all runs: Dagster's default creates one for each run, which takes longer than a run.
+_CONFIG = """\
+telemetry: {{enabled: false}}
+event_log_storage:
+  module: dagster._core.storage.event_log
+  class: ConsolidatedSqliteEventLogStorage
+  config: {{base_dir: {folder}/history}}
+"""
 SHIFT_S, LONGEST_SHIFT_S = 2.0, 120.0
 
 
@@ -49,6 +60,15 @@ class DagsterProject:
         settings = Settings.read(self.folder)
         config = TailConfig(**{**build_tail_config(settings).model_dump(), "flush_interval_s": 0.2, **options})
         return build_deployment(settings, ConsumerDefinitions(tables, (), ()), config, running=False)
+
+    def publish(self) -> None:
+        """Publish the server's transactions, by a tail without Dagster."""
+        settings = Settings.read(self.folder)
+        options = replace(settings.tail(), flush_interval_s=0.2)
+        with closing(settings.positions()) as store:
+            sinks = [JetStreamSink(settings.jetstream())]
+            with TailThread(settings.mysql(), sinks, store, options, take_over=True) as tail:
+                tail.catch_up()
 
     def tail(self, built: dg.Definitions) -> dg.ExecuteInProcessResult:
         """Run the tail's job until the server's transactions are stored: a busy machine needs a longer shift."""
@@ -109,9 +129,22 @@ class DagsterProject:
         assert here == self.mysql.execute(f"SELECT * FROM {table} ORDER BY 1")
 
 
+@pytest.fixture(scope="session")
+def dagster_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the databases of a new instance: to create them takes seconds."""
+    folder = tmp_path_factory.mktemp("dagster_home")
+    (folder / "dagster.yaml").write_text(_CONFIG.format(folder=folder))
+    with dg.DagsterInstance.from_config(str(folder)):
+        return folder
+
+
 @pytest.fixture
 def project(
-    mysql: FreshDatabase, nats_server: servers.NATSServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mysql: FreshDatabase,
+    nats_server: servers.NATSServer,
+    dagster_home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[DagsterProject]:
     status = mysql.execute("SHOW BINARY LOG STATUS")[0]
     environment = {
@@ -132,6 +165,7 @@ def project(
         monkeypatch.setenv(name, value)
     mysql.execute("CREATE TABLE orders (id INT PRIMARY KEY, customer VARCHAR(40), total DECIMAL(10,2), at DATETIME(3))")
     mysql.execute("CREATE TABLE notes (id INT PRIMARY KEY, text TEXT)")
-    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    shutil.copytree(dagster_home, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "dagster.yaml").write_text(_CONFIG.format(folder=tmp_path))
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         yield DagsterProject(mysql, mysql.name, tmp_path, environment, instance)

@@ -6,6 +6,7 @@ import json
 import random
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -32,7 +33,7 @@ from tests.databases import FreshDatabase
 from tests.e2e.held_loads import held_loads
 from tests.e2e.mirrored_tables import mirror_table_rows, server_rows
 from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
-from tests.waiting import wait_until
+from tests.waiting import rest_s, wait_until
 
 ROWS = 600
 OPTIONS = ConsumeOptions(client_id="loads", idle_s=0.3, gather_s=0.05)
@@ -165,7 +166,7 @@ def table_loads(database: FreshDatabase, nats_url: str, folder: Path) -> Iterato
 class TableWriters:
     """Threads that write to the table `t (a INT, b VARCHAR, v INT, note TEXT, PRIMARY KEY (a, b))` until the end.
 
-    `pause_s` is the longest pause of one between two transactions.
+    `pause_s` is the longest pause of one between two transactions on a quiet machine.
     """
 
     def __init__(self, database: FreshDatabase, seed: int, threads: int = 3, pause_s: float = 0.01) -> None:
@@ -199,9 +200,12 @@ class TableWriters:
             self._failures.append(error)
 
     def _write(self, connection: pymysql.Connection[Any], chance: random.Random, number: int) -> None:
-        while not self._stop.wait(chance.random() * self._pause_s):
+        took_s = 0.0
+        while not self._stop.wait(rest_s(chance, self._pause_s, took_s)):
+            begun = time.monotonic()
             try:
                 self._transaction(connection, chance, number)
+                took_s = time.monotonic() - begun
             except pymysql.MySQLError as error:
                 # duplicate key, lock wait timeout, deadlock (of XA too), changed definition, other columns, no table
                 if error.args[0] not in (1062, 1205, 1213, 1412, 1613, 1614, 1136, 1146):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -12,6 +13,7 @@ from pymysql.cursors import Cursor
 
 from tests.databases import FreshDatabase
 from tests.e2e.snapshot_oracle import CheckedTable
+from tests.waiting import rest_s
 
 NUMBERS = CheckedTable("numbers", ("id",), ("v", "note"))
 WORDS = CheckedTable("words", ("k", "n"), ("v",), lambda key: (key[0].lower(), key[1]))
@@ -43,10 +45,10 @@ Operation = Callable[[Cursor, random.Random], None]
 
 
 class SnapshotWriters:
-    """Writes with `threads` connections until it is stopped; `pause_s` is the longest pause between two transactions.
+    """Writes with `threads` connections until it is stopped; `pause_s` is the longest pause between two transactions on
+    a quiet machine.
 
-    A test checks everything that was written while it ran. Writers without a pause write more the slower the machine
-    is, so such a test would take longer and longer.
+    Writers that are not `restful` make no longer pauses on a busy machine either.
     """
 
     def __init__(
@@ -58,13 +60,14 @@ class SnapshotWriters:
         xa: bool = True,
         operations: Sequence[Operation] = (),
         pause_s: float = 0.03,
+        restful: bool = True,
     ) -> None:
         """`operations` are chosen from; those on the tables of this module by default."""
         self.transactions = 0
         self._database = database
         self._xa = xa
         self._operations = operations or _OPERATIONS
-        self._pause_s = pause_s
+        self._pause_s, self._restful = pause_s, restful
         self._stop = threading.Event()
         self._failures: list[BaseException] = []
         self._threads = [
@@ -90,9 +93,11 @@ class SnapshotWriters:
             with self._database.server.connect(database=self._database.name, autocommit=True) as connection:
                 connection.query("SET SESSION innodb_lock_wait_timeout = 1, lock_wait_timeout = 5")
                 while not self._stop.is_set():
+                    begun = time.monotonic()
                     self._transaction(connection, chance, number)
                     self.transactions += 1
-                    self._stop.wait(chance.random() * self._pause_s)
+                    took_s = time.monotonic() - begun if self._restful else 0.0
+                    self._stop.wait(rest_s(chance, self._pause_s, took_s))
         except BaseException as error:  # noqa: BLE001 - the test fails
             self._failures.append(error)
 

@@ -31,7 +31,7 @@ def test_a_table_of_another_run_is_skipped(project: DagsterProject) -> None:
     built = project.definitions(orders, notes)
     project.mysql.execute("INSERT INTO orders VALUES (1, 'a', 1, NULL)")
     project.mysql.execute("INSERT INTO notes VALUES (1, 'a')")
-    assert project.tail(built).success
+    project.publish()
     job = built.resolve_job_def(f"consume_{project.source.replace('-', '_')}")
     other = project.instance.create_run_for_job(job, tags={CODE_TAG: "x"}, asset_selection={orders.key})
     start(project, other)
@@ -61,7 +61,7 @@ def test_a_blocked_table_fails_its_check_at_once_and_a_run_ends_on_request(proje
     notes = table_consumer(NotesTableRow, on_note, table=f"{project.mysql.name}.notes", retry=Retry(tries=1))
     built = project.definitions(notes)
     project.mysql.execute("INSERT INTO notes VALUES (1, 'a')")
-    assert project.tail(built).success
+    project.publish()
     done = project.consume(built, notes, idle_s=140)
     assert done.success
     said = [entry.user_message for entry in project.instance.all_logs(done.run_id) if not entry.is_dagster_event]
@@ -77,7 +77,7 @@ def test_a_long_run_reports_the_checks_of_healthy_tables(project: DagsterProject
     orders = mirror(f"{project.mysql.name}.orders")
     built = project.definitions(orders)
     project.mysql.execute("INSERT INTO orders VALUES (1, 'a', 1, NULL)")
-    assert project.tail(built).success
+    project.publish()
     names = ("handled", "backlog", "no_gap", "fresh")
     keys = [dg.AssetCheckKey(orders.key, name) for name in names]
     seen: set[str] = set()

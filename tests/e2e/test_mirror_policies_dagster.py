@@ -18,7 +18,7 @@ def test_frozen_columns_fail_the_check_until_they_are_accepted(project: DagsterP
     orders = mirror(f"{project.source}.orders", schema_contract="freeze", target_schema="raw_{source}", metadata="_op")
     built = project.definitions(orders)
     project.mysql.execute("INSERT INTO orders (id) VALUES (1)")
-    assert project.tail(built).success
+    project.publish()
     done = project.consume(built, orders)
     assert done.success
     [materialized] = done.get_asset_materialization_events()
@@ -26,7 +26,7 @@ def test_frozen_columns_fail_the_check_until_they_are_accepted(project: DagsterP
     assert [column.name for column in columns] == ["id", "customer", "total", "at", "_op"]
     project.mysql.execute("ALTER TABLE orders ADD note VARCHAR(9)")
     project.mysql.execute("INSERT INTO orders (id, note) VALUES (2, 'x')")
-    assert project.tail(built).success
+    project.publish()
     refused = project.consume(built, orders)
     assert not refused.success
     handled = checks_of(refused)["handled"]
@@ -51,10 +51,10 @@ def test_a_kept_table_passes_its_checks(project: DagsterProject) -> None:
     notes = mirror(f"{project.source}.notes", on_drop="keep")
     built = project.definitions(notes)
     project.mysql.execute("INSERT INTO notes VALUES (1, 'first')")
-    assert project.tail(built).success
+    project.publish()
     assert project.consume(built, notes).success
     project.mysql.execute("DROP TABLE notes")
-    assert project.tail(built).success
+    project.publish()
     done = project.consume(built, notes)
     assert done.success
     checks = checks_of(done)

@@ -25,7 +25,7 @@ def orders(project: DagsterProject) -> TableAsset:
     built = project.definitions(orders, notes)
     project.mysql.execute("INSERT INTO orders (id) VALUES (1), (2)")
     project.mysql.execute("INSERT INTO notes VALUES (1, 'a')")
-    assert project.tail(built).success
+    project.publish()
     assert project.consume(built, orders, notes).success
     return orders
 
@@ -59,7 +59,7 @@ def consume_more(project: DagsterProject, table: TableAsset, number: int) -> Non
     """Insert a row, and mirror it."""
     project.mysql.execute("INSERT INTO orders (id) VALUES (%s)", (number,))
     built = project.definitions(table)
-    assert project.tail(built).success
+    project.publish()
     assert project.consume(built, table).success
     project.assert_mirrored("orders")
 

@@ -70,7 +70,7 @@ def test_the_check_repairs_if_configured(project: DagsterProject) -> None:
     orders = mirror(f"{project.source}.orders")
     built = project.definitions(orders)
     project.mysql.execute("INSERT INTO orders (id, customer) VALUES (1, 'Ada'), (2, 'Bob'), (3, 'Cy')")
-    assert project.tail(built).success
+    project.publish()
     assert project.consume(built, orders).success
     project.assert_mirrored("orders")
     path = project.folder / FILE

@@ -26,7 +26,7 @@ from tests.databases import FreshDatabase, fresh_database
 from tests.e2e.snapshot_oracle import StreamFaults
 from tests.e2e.snapshot_scenario import Snapshots, use_small_slices
 from tests.e2e.snapshot_writers import TABLES, SnapshotWriters, create_tables
-from tests.waiting import wait_until
+from tests.waiting import rest_s, wait_until
 
 pytestmark = pytest.mark.server
 _EXHAUSTIVE = [pytest.mark.slow, pytest.mark.exhaustive]
@@ -58,7 +58,7 @@ def simulate(
     scenario = Snapshots(database, url, TABLES)
     create_tables(database)
     with scenario.tail(**options) as tail:
-        with SnapshotWriters(database, seed, xa=xa, pause_s=0.004).running() as writers:
+        with SnapshotWriters(database, seed, xa=xa, pause_s=0.004, restful=False).running() as writers:
             wait_until(lambda: writers.transactions > 10, 60, "writers")
             for _ in range(rounds):
                 scenario.complete(tail)
@@ -95,9 +95,12 @@ def altering(database: FreshDatabase, seed: int, statements: Sequence[str] = ())
     def alter() -> None:
         try:
             with database.server.connect(database=database.name, autocommit=True) as connection:
-                while not stop.wait(chance.random() * 0.15):
+                took_s = 0.0
+                while not stop.wait(rest_s(chance, 0.15, took_s)):
+                    begun = time.monotonic()
                     with connection.cursor() as cursor:
                         cursor.execute(chance.choice(statements or _STATEMENTS))
+                    took_s = time.monotonic() - begun
         except BaseException as error:  # noqa: BLE001 - raised at the end of the block
             failures.append(error)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -11,6 +12,7 @@ import pymysql
 from pymysql.cursors import Cursor
 
 from tests.databases import FreshDatabase
+from tests.waiting import rest_s
 
 TABLES = ("customers", "orders", "visits")
 SCHEMA = (
@@ -22,7 +24,7 @@ BIG = 1500
 
 
 class Writers:
-    """Runs `threads` writers; `pause_s` is the longest pause between two transactions of one.
+    """Runs `threads` writers; `pause_s` is the longest pause between two transactions of one on a quiet machine.
 
     The n-th writer executes the n-th statement of `sessions` first. With `may_lose` the writers end without an error
     when their server is killed, and the tables may already exist.
@@ -98,9 +100,10 @@ class Writers:
                 if number < len(self._sessions):
                     connection.query(self._sessions[number])
                 while not self._stop.is_set():
+                    begun = time.monotonic()
                     self._transaction(connection, chance, number)
                     self.transactions += 1
-                    self._stop.wait(chance.random() * self._pause_s)
+                    self._stop.wait(rest_s(chance, self._pause_s, time.monotonic() - begun))
         except pymysql.MySQLError as error:
             if not self._may_lose:
                 self._failures.append(error)
