@@ -9,8 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pymysql
+import pytest
 
 from binlogsync.servers.database import DatabaseServer
+
+MARIADB_TOO = pytest.param("mariadb", marks=pytest.mark.exhaustive)
+"""The fixture `mariadb` as a parameter of a test whose code MariaDB reaches in other tests as well."""
 
 
 @dataclass(frozen=True, slots=True)

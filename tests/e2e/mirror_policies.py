@@ -19,12 +19,12 @@ from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.targets.duckdb.file import quote
 from binlogsync.targets.duckdb.store import DuckStore
 from binlogsync.targets.mirror_options import MirrorOptions
-from tests.databases import FreshDatabase
+from tests.databases import MARIADB_TOO, FreshDatabase
 from tests.duck import query
 from tests.e2e.loads import OPTIONS, Loads, loads
 
 
-@pytest.fixture(params=["mysql", pytest.param("mariadb", marks=pytest.mark.exhaustive)])
+@pytest.fixture(params=["mysql", MARIADB_TOO])
 def scenario(request: pytest.FixtureRequest, nats_server: NATSServer, tmp_path: Path) -> Iterator[Loads]:
     database: FreshDatabase = request.getfixturevalue(request.param)
     with loads(database, nats_server.url, tmp_path) as running:

@@ -24,7 +24,7 @@ from binlogsync.targets.duckdb.file import META_SCHEMA, DuckFile
 from binlogsync.targets.factory import open_store
 from dagster_binlogsync.consume.stored_progress import StoredProgress
 from tests.binlog.exact.type_sample import MARIADB, MYSQL
-from tests.databases import FreshDatabase, fresh_database
+from tests.databases import MARIADB_TOO, FreshDatabase, fresh_database
 from tests.e2e.held_loads import finish, held_loads
 from tests.e2e.loads import (
     OPTIONS,
@@ -44,7 +44,7 @@ from tests.waiting import wait_until
 pytestmark = [pytest.mark.server, pytest.mark.usefixtures("small_chunks")]
 
 
-@pytest.fixture(params=[MYSQL, MARIADB])
+@pytest.fixture(params=[MYSQL, MARIADB_TOO])
 def scenario(request: pytest.FixtureRequest, nats_server: NATSServer, tmp_path: Path) -> Iterator[Loads]:
     database: FreshDatabase = request.getfixturevalue(request.param)
     with table_loads(database, nats_server.url, tmp_path) as running:

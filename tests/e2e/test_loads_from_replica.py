@@ -9,7 +9,7 @@ import pytest
 from binlogsync.errors import SourceError
 from binlogsync.mirror.target import Mirror
 from binlogsync.servers import NATSServer
-from tests.databases import fresh_database
+from tests.databases import MARIADB_TOO, fresh_database
 from tests.e2e.loads import TableWriters, create_table, loads
 from tests.e2e.mirrored_tables import mirror_table_rows
 from tests.e2e.replicas import replicated_pair, stop_replicating, wait_for_all
@@ -18,7 +18,7 @@ from tests.e2e.tailing import config_of
 pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.usefixtures("small_chunks")]
 
 
-@pytest.mark.parametrize("flavor", ["mysql", pytest.param("mariadb", marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("flavor", ["mysql", MARIADB_TOO])
 def test_a_mirror_is_loaded_from_a_replica(
     flavor: str, nats_server: NATSServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

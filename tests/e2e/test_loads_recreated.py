@@ -13,8 +13,8 @@ import pytest
 
 from binlogsync.mirror import load as mirror_load
 from binlogsync.servers import NATSServer
-from tests.binlog.exact.type_sample import MARIADB, MYSQL
-from tests.databases import FreshDatabase
+from tests.binlog.exact.type_sample import MYSQL
+from tests.databases import MARIADB_TOO, FreshDatabase
 from tests.e2e.held_loads import finish, held_loads
 from tests.e2e.loads import (
     Loads,
@@ -29,7 +29,7 @@ _SAME = "a INT, b VARCHAR(20), v INT, note TEXT, PRIMARY KEY (a, b)"
 _OTHER = "a INT, b VARCHAR(40), v BIGINT, note TEXT, extra DECIMAL(9, 2) DEFAULT 7.5, PRIMARY KEY (b, a)"
 
 
-@pytest.fixture(params=[MYSQL, MARIADB])
+@pytest.fixture(params=[MYSQL, MARIADB_TOO])
 def scenario(request: pytest.FixtureRequest, nats_server: NATSServer, tmp_path: Path) -> Iterator[Loads]:
     database: FreshDatabase = request.getfixturevalue(request.param)
     with table_loads(database, nats_server.url, tmp_path) as running:

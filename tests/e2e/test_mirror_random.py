@@ -20,7 +20,7 @@ from binlogsync.servers import NATSServer
 from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.targets.duckdb.file import quote
 from binlogsync.targets.mirror_state import MirrorOptions
-from tests.databases import FreshDatabase
+from tests.databases import MARIADB_TOO, FreshDatabase
 from tests.duck import query
 from tests.e2e.statements import MIRRORED, RandomStatements, ServerColumn
 from tests.e2e.tailing import TailThread, config_of, drain, options_of, stream_sink
@@ -31,7 +31,7 @@ STOPS = 5
 GONE = "gone at"
 
 
-@pytest.fixture(params=["mysql", pytest.param("mariadb", marks=pytest.mark.exhaustive)])
+@pytest.fixture(params=["mysql", MARIADB_TOO])
 def database(request: pytest.FixtureRequest) -> FreshDatabase:
     found: FreshDatabase = request.getfixturevalue(request.param)
     return found

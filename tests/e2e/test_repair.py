@@ -20,7 +20,7 @@ from binlogsync.targets.duckdb.file import quote
 from binlogsync.targets.duckdb.store import DuckStore
 from binlogsync.targets.mirror_state import MirrorOptions
 from tests.binlog.exact.type_sample import MARIADB, MYSQL
-from tests.databases import FreshDatabase, fresh_database
+from tests.databases import MARIADB_TOO, FreshDatabase, fresh_database
 from tests.e2e.loads import OPTIONS, Loads, TableWriters, create_table, loads, table_loads
 from tests.e2e.mirrored_tables import mirror_table_rows
 from tests.e2e.repairs import consuming, damage, helper_tables, mirror_of, repair, repairs_of
@@ -40,7 +40,7 @@ ON_MYSQL = pytest.mark.parametrize("scenario", [MYSQL], indirect=True)
 """For what does not depend on the server."""
 
 
-@pytest.fixture(params=[MYSQL, MARIADB])
+@pytest.fixture(params=[MYSQL, MARIADB_TOO])
 def scenario(request: pytest.FixtureRequest, nats_server: NATSServer, tmp_path: Path) -> Iterator[Loads]:
     database: FreshDatabase = request.getfixturevalue(request.param)
     with table_loads(database, nats_server.url, tmp_path) as running:
@@ -81,7 +81,7 @@ def check_history(scenario: Loads) -> None:
     assert sorted(current, key=repr) == live_rows(scenario)
 
 
-@pytest.mark.parametrize("scenario", [MYSQL, pytest.param(MARIADB, marks=pytest.mark.exhaustive)], indirect=True)
+@pytest.mark.parametrize("scenario", [MYSQL, MARIADB_TOO], indirect=True)
 def test_rows_that_differ_are_repaired_under_writes(scenario: Loads) -> None:
     mirror = mirror_of(scenario, "t", FULL)
     scenario.consume_until(lambda: mirror_table_rows(scenario.path, mirror.names) is not None, mirror)
@@ -111,7 +111,9 @@ def test_rows_that_differ_are_repaired_under_writes(scenario: Loads) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scenario", "stage"), [(MYSQL, "reading"), (MYSQL, "stored"), (MARIADB, "stored")], indirect=["scenario"]
+    ("scenario", "stage"),
+    [(MYSQL, "reading"), (MYSQL, "stored"), pytest.param(MARIADB, "stored", marks=pytest.mark.exhaustive)],
+    indirect=["scenario"],
 )
 def test_a_killed_repair_leaves_a_mirror_that_is_right_or_as_before(scenario: Loads, stage: str) -> None:
     scenario.drain(mirror_of(scenario, "t", FULL))

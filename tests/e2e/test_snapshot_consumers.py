@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from binlogsync.mirror.target import Mirror
 from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
+from binlogsync.snapshot.requests_nats import NatsSnapshotRequests
 from binlogsync.targets.mirror_state import MirrorOptions
 from tests.cli_deployment import TIMEOUT_S, Deployment, RunningCommand
 from tests.databases import FreshDatabase
@@ -34,7 +35,7 @@ from tests.nats_commands import delete_stream
 from tests.waiting import rest_s, wait_until
 
 pytestmark = pytest.mark.server
-ROWS = 1500
+ROWS = 1000
 TABLES = ("things", "pairs", "loose")
 SCHEMA = (
     "CREATE TABLE things (id INT PRIMARY KEY, name VARCHAR(40), price DECIMAL(10, 2), at DATETIME(3), doc JSON, "
@@ -134,6 +135,13 @@ class SnapshotDeployment(Deployment):
                 lambda: tail.process.poll() is None and reader.changes_from(self.mysql.name, "last_one", 1),
                 TIMEOUT_S,
                 "the last change to be stored",
+            )
+
+    def wait_snapshot(self) -> None:
+        """Wait until a snapshot is done."""
+        with closing(NatsSnapshotRequests(NatsOptions(url=self.nats.url), self.source)) as requests:
+            wait_until(
+                lambda: any(each.status.state == "done" for each in requests.list()), TIMEOUT_S, "a snapshot to end"
             )
 
     def consume(self, table: str, target: Target, options: ConsumeOptions = QUICK) -> Mapping[str, int]:
@@ -310,11 +318,7 @@ def test_a_new_stream_begins_with_the_existing_rows_if_the_setting_says_so(deplo
     for _ in range(2):  # a restart does not repeat it
         with deployment.running("tail") as tail:
             tail.wait_for_message("waiting for changes")
-
-            def is_done() -> bool:
-                return " done: " in deployment.run("snapshot", "status").stdout
-
-            wait_until(is_done, TIMEOUT_S, "the snapshot to end")
+            deployment.wait_snapshot()
             tail.interrupt()
     assert len(deployment.run("snapshot", "status").stdout.splitlines()) == 1
     for table in TABLES:

@@ -13,7 +13,7 @@ from binlogsync.servers import NATSServer
 from binlogsync.snapshot.requests import new_request
 from binlogsync.snapshot.requests_memory import MemorySnapshotRequests
 from binlogsync.stores.memory import MemoryPositionStore
-from tests.databases import FreshDatabase
+from tests.databases import MARIADB_TOO, FreshDatabase
 from tests.e2e.oracle import envelopes
 from tests.e2e.replicas import NAME, database_on
 from tests.e2e.snapshot_oracle import delivered_rows
@@ -26,7 +26,7 @@ from tests.waiting import wait_until
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
-@pytest.fixture(params=["mysql", pytest.param("mariadb", marks=pytest.mark.exhaustive)])
+@pytest.fixture(params=["mysql", MARIADB_TOO])
 def cluster(request: pytest.FixtureRequest) -> Iterator[ReplicationPair]:
     with ExitStack() as stack:
         yield ReplicationPair(request.param, stack)

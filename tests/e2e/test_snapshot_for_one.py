@@ -69,11 +69,7 @@ def test_the_rows_reach_one_consumer_alone(deployment: SnapshotDeployment, setti
             words = [f"{name}.*", "--consumer", "first", "--rows-per-second", "3000", "--no-wait"]
             assert deployment.run("snapshot", *words).returncode == 0
             handle(deployment, first, count=ROWS // 2, client_id="first")
-
-            def is_done() -> bool:
-                return " done: " in deployment.run("snapshot", "status").stdout
-
-            wait_until(is_done, TIMEOUT_S, "the snapshot to end")
+            deployment.wait_snapshot()
         deployment.wait_stored(tail)
         handle(deployment, first, client_id="first")
         handle(deployment, second, client_id="second")
@@ -200,9 +196,7 @@ def test_mirrors_that_change_together_get_the_rows(deployment: SnapshotDeploymen
         with deployment.writing(11):
             assert deployment.run("snapshot", f"{name}.*", "--consumer", "group", "--no-wait").returncode == 0
             consume_group(3.0)
-            wait_until(
-                lambda: " done: " in deployment.run("snapshot", "status").stdout, TIMEOUT_S, "the snapshot to end"
-            )
+            deployment.wait_snapshot()
         deployment.wait_stored(tail)
         wait_until(is_equal, TIMEOUT_S, "the mirrors to equal the tables")
         tail.interrupt()

@@ -32,7 +32,7 @@ from binlogsync.replay.to_tables import TableTarget
 from binlogsync.servers import NATSServer
 from binlogsync.sinks.jetstream import JetStreamOptions
 from binlogsync.targets.duckdb.store import DuckStore
-from tests.databases import FreshDatabase
+from tests.databases import MARIADB_TOO, FreshDatabase
 from tests.duck import mirror_rows
 from tests.e2e.oracle import table_rows
 from tests.e2e.snapshot_oracle import CheckedTable
@@ -102,7 +102,7 @@ class ReplayedStream:
         raise AssertionError("unreachable")
 
 
-@pytest.fixture(params=["mysql", pytest.param("mariadb", marks=pytest.mark.exhaustive)])
+@pytest.fixture(params=["mysql", MARIADB_TOO])
 def filled(request: pytest.FixtureRequest, nats_server: NATSServer) -> Iterator[ReplayedStream]:
     database: FreshDatabase = request.getfixturevalue(request.param)
     with pytest.MonkeyPatch.context() as patch:

@@ -44,6 +44,7 @@ def test_on_mysql(mysql: FreshDatabase, report: list[str]) -> None:
     _check(mysql, MYSQL, report)
 
 
+@pytest.mark.exhaustive
 def test_on_mariadb(mariadb: FreshDatabase, report: list[str]) -> None:
     _check(mariadb, MARIADB, report)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.binlog.exact.compare import ComparisonCounts, compare_filled, sample_rows
 from tests.binlog.exact.type_sample import MARIADB, MARIADB_10, MYSQL
 from tests.binlog.exact.type_samples import tables
@@ -24,5 +26,6 @@ def test_on_mariadb(mariadb: FreshDatabase, report: list[str]) -> None:
     _check(mariadb, MARIADB, report)
 
 
+@pytest.mark.exhaustive
 def test_on_mariadb_10(mariadb_10: FreshDatabase, report: list[str]) -> None:
     _check(mariadb_10, MARIADB_10, report)
