@@ -1,12 +1,11 @@
 """Changes of a few row events whose images are JSON already: a small flush needs no Arrow columns.
 
-To build and read the Arrow columns of one row costs as much as those of a hundred. A `RenderedBatch` is a ChangeBatch
-with the JSON of its images. It decodes its row events to columns only when a reader asks for `data`.
+A `RenderedBatch` has the JSON of its images, and decodes its row events to columns only when a reader uses these.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -15,8 +14,9 @@ import pyarrow as pa
 from binlogsync.binlog.layout import Layout
 from binlogsync.binlog.memory import address
 from binlogsync.binlog.scan_state import RowEvents
-from binlogsync.change import OPS, SourceValues
+from binlogsync.change import OPS, ImageName, SourceValues
 from binlogsync.change_batch import SOURCE_FIELDS, ChangeBatch, build_batch
+from binlogsync.lazy_batch import LazyBatch
 
 ImageTexts = tuple[bytes, bytes]
 """JSON of the images before and after; `null` for an image that the operation does not have."""
@@ -31,7 +31,7 @@ class ImageRenderer(Protocol):
         """
 
 
-class RenderedBatch(ChangeBatch):
+class RenderedBatch(LazyBatch):
     """See the module. No change has an impossible date.
 
     Attributes:
@@ -40,14 +40,13 @@ class RenderedBatch(ChangeBatch):
         texts, ops, sources: of each change.
     """
 
-    __slots__ = ("_decoded", "events", "layout", "ops", "sources", "texts")
+    __slots__ = ("events", "layout", "ops", "sources", "texts")
 
     layout: Layout
     events: Sequence[tuple[bytes, int]]
     texts: Sequence[ImageTexts]
     ops: str
     sources: Sequence[SourceValues]
-    _decoded: ChangeBatch | None
 
     def __init__(
         self,
@@ -58,12 +57,8 @@ class RenderedBatch(ChangeBatch):
     ) -> None:
         """`changes` are texts, ops and source values; `server` is (server_uuid, server_id)."""
         texts, ops, sources = changes
-        values = {
-            "schema": layout.schema, "server_uuid": server[0], "server_id": server[1], "ddl": None, "impossible": {},
-            "layout": layout, "events": events, "texts": texts, "ops": ops, "sources": sources, "_decoded": None,
-        }  # fmt: skip
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
+        whose = {"schema": layout.schema, "server_uuid": server[0], "server_id": server[1]}
+        self._set(**whose, layout=layout, events=events, texts=texts, ops=ops, sources=sources)
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -74,12 +69,9 @@ class RenderedBatch(ChangeBatch):
         return sum(len(data) for data, _ in self.events)
 
     @property
-    def data(self) -> pa.RecordBatch:
-        """The columns, decoded when they are first needed."""
-        if self._decoded is None:
-            object.__setattr__(self, "_decoded", self._decode())  # equal, if two threads do it at once
-        assert self._decoded is not None
-        return self._decoded.data
+    def impossible(self) -> Mapping[tuple[ImageName, str], pa.StringArray]:
+        """Empty."""
+        return {}
 
     def seqs(self) -> Sequence[int]:
         """`seq` of each change."""
@@ -93,8 +85,8 @@ class RenderedBatch(ChangeBatch):
         """The changes start..stop-1."""
         return self if (start, stop) == (0, len(self)) else super().slice(start, stop)
 
-    def _decode(self) -> ChangeBatch:
-        """The same changes as columns."""
+    def to_columns(self) -> ChangeBatch:
+        """See LazyBatch."""
         joined = np.frombuffer(b"".join(data for data, _ in self.events), np.uint8)
         sizes = np.array([len(data) for data, _ in self.events])
         ends, ops = np.cumsum(sizes), np.array([op for _, op in self.events], np.int8)

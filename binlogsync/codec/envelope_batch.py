@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
@@ -16,6 +16,7 @@ from binlogsync.change_batch import ChangeBatch, build_batch, unix_epoch
 from binlogsync.codec.column_parser import RAW_TYPES, read_column
 from binlogsync.codec.null_images import null_images
 from binlogsync.codec.value_reader import image_reader
+from binlogsync.lazy_batch import LazyBatch
 from binlogsync.position import SNAPSHOT
 from binlogsync.schema import TableSchema
 
@@ -156,54 +157,27 @@ def decode_change(
     return DecodedChange(envelope, images, Change(envelope.op, rows[0], rows[1], info))
 
 
-class EnvelopeBatch(ChangeBatch):
-    """A batch of few changes in Python values: its Arrow columns are built when `data` or `impossible` is used.
+class EnvelopeBatch(LazyBatch):
+    """A batch of few changes in Python values, which is what handlers need."""
 
-    Building columns takes several times as long as decoding, and handlers need none. `dataclasses.replace` does not
-    work; use `with_schema` or `with_seqs`. A copied or unpickled batch is a plain ChangeBatch.
-    """
-
-    __slots__ = ("_changes", "_columns", "_seqs")
+    __slots__ = ("_changes", "_seqs")
     _changes: Sequence[DecodedChange]
-    _columns: ChangeBatch | None
     _seqs: Sequence[int]
 
     def __init__(self, schema: TableSchema, changes: Sequence[DecodedChange], seqs: Sequence[int], size: int) -> None:
         """`changes` are of one server, and their images have the same columns; `size`: bytes of their messages."""
         source = changes[0].view.source
-        values = {"schema": schema, "server_uuid": source.server_uuid, "server_id": source.server_id, "ddl": None}
-        values |= {"_changes": changes, "_seqs": seqs, "_columns": None, "_nbytes": size}
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
+        server = {"server_uuid": source.server_uuid, "server_id": source.server_id}
+        self._set(schema=schema, **server, _changes=changes, _seqs=seqs, _nbytes=size)
 
-    def __reduce__(self) -> tuple[type[ChangeBatch], tuple[Any, ...]]:
-        return ChangeBatch, (self.schema, self.data, self.server_uuid, self.server_id, dict(self.impossible))
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, EnvelopeBatch):
-            other = other._as_columns()
-        return self._as_columns() == other
-
-    def _as_columns(self) -> ChangeBatch:
-        if self._columns is None:
-            nothing = (None,) * len(self.schema.columns)
-            before, after = (
-                list(zip(*[change.images[k] or nothing for change in self._changes], strict=True)) for k in (0, 1)
-            )
-            envelopes = [change.envelope for change in self._changes]
-            columns = build_columns(self.schema, envelopes, (before, after), pa.array(self._seqs, pa.int64()))
-            object.__setattr__(self, "_columns", columns)
-        return cast(ChangeBatch, self._columns)
-
-    @property
-    def data(self) -> pa.RecordBatch:
-        """See ChangeBatch."""
-        return self._as_columns().data
-
-    @property
-    def impossible(self) -> Mapping[tuple[ImageName, str], pa.StringArray]:
-        """See ChangeBatch."""
-        return self._as_columns().impossible
+    def to_columns(self) -> ChangeBatch:
+        """See LazyBatch."""
+        nothing = (None,) * len(self.schema.columns)
+        before, after = (
+            list(zip(*[change.images[k] or nothing for change in self._changes], strict=True)) for k in (0, 1)
+        )
+        envelopes = [change.envelope for change in self._changes]
+        return build_columns(self.schema, envelopes, (before, after), pa.array(self._seqs, pa.int64()))
 
     @property
     def holds_python_values(self) -> bool:

@@ -122,7 +122,7 @@ def test_a_whole_table_is_published_again_after_a_kill(
 ) -> None:
     source = f"wholekill-{mysql.name.replace('_', '')}"
     config = config_of(mysql.server, source)
-    create_heap(mysql, 12_000)
+    create_heap(mysql, 6_000)
     mysql.execute("CREATE TABLE numbers (id INT PRIMARY KEY, v INT, note VARCHAR(100))")
     options: dict[str, Any] = {"source": source, "include": [f"{mysql.name}.*"], "flush": "eager", "start": "now"}
     tail = {"positions": str(tmp_path / "positions.db"), "nats": nats_server.url, "options": options}
@@ -138,8 +138,8 @@ def test_a_whole_table_is_published_again_after_a_kill(
         for number in range(10):
             with running("tests.e2e.tail_process", {**tail, "owner": f"run {number}"}, tmp_path / "tail.log"):
                 wait_until(lambda: position_store.checkpoints.load(source), 60, "a checkpoint")
-                # Four seconds for the rows, so that the kill comes before the last.
-                id = requests.create(new_request([f"{mysql.name}.{HEAP}"], rows_per_s=3_000)).request.id
+                # Ten seconds for the rows, so that the kill comes before the last.
+                id = requests.create(new_request([f"{mysql.name}.{HEAP}"], rows_per_s=600)).request.id
                 wait_until(is_among_rows, 60, "rows to be published")
             if last_stage(nats_server.url, source, mysql.name) == ("r", "true"):
                 break  # killed before the last row
