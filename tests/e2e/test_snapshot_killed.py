@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from contextlib import closing
 from dataclasses import asdict
@@ -128,21 +129,13 @@ def test_a_whole_table_is_published_again_after_a_kill(
     tail = {"positions": str(tmp_path / "positions.db"), "nats": nats_server.url, "options": options}
     tail["mysql"] = {name: value for name, value in asdict(config).items() if name != "tls"}
     requests = NatsSnapshotRequests(NatsOptions(url=nats_server.url), source)
-    id = ""
-
-    def is_among_rows() -> bool:
-        stored = requests.load(id)
-        return stored is not None and stored.status.rows > 0
-
     with closing(requests), SnapshotWriters(mysql, 3, operations=HEAP_OPERATIONS).running():
-        for number in range(10):
-            with running("tests.e2e.tail_process", {**tail, "owner": f"run {number}"}, tmp_path / "tail.log"):
-                wait_until(lambda: position_store.checkpoints.load(source), 60, "a checkpoint")
-                # Ten seconds for the rows, so that the kill comes before the last.
-                id = requests.create(new_request([f"{mysql.name}.{HEAP}"], rows_per_s=600)).request.id
-                wait_until(is_among_rows, 60, "rows to be published")
-            if last_stage(nats_server.url, source, mysql.name) == ("r", "true"):
-                break  # killed before the last row
+        killed = {**tail, "owner": "killed", "killed_at_slice": 4}
+        with running("tests.e2e.tail_process", killed, tmp_path / "tail.log") as process:
+            wait_until(lambda: position_store.checkpoints.load(source), 60, "a checkpoint")
+            id = requests.create(new_request([f"{mysql.name}.{HEAP}"])).request.id
+            assert process.wait(240) == -signal.SIGKILL
+        assert last_stage(nats_server.url, source, mysql.name) == ("r", "true")
         chosen = TailOptions(**{**options, "include": (f"{mysql.name}.*",)})
         sinks = [stream_sink(nats_server.url)]
         with TailThread(
@@ -154,7 +147,7 @@ def test_a_whole_table_is_published_again_after_a_kill(
         caught_up.catch_up()
     assert stored is not None
     assert stored.status.state == "done", stored.status
-    assert ops_in_order(stages(nats_server.url, source, mysql.name)).endswith("trtr")
+    assert ops_in_order(stages(nats_server.url, source, mysql.name)) == "trtr"
     faults = check_heap(config, nats_server.url, mysql.name, mysql.execute)
     assert not faults.sentences, faults
     mirror(nats_server.url, source, tmp_path / "mirror.db", (mysql.name, HEAP))
