@@ -23,7 +23,7 @@ from tests.binlog.dump import DecodedDump, DumpRecording, decode
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-_CASES = 50
+_CASES = 25
 
 # Cases of damage.DamageFamily.run that once failed.
 FOUND = (

@@ -61,7 +61,7 @@ def browser() -> str:
 
 @pytest.fixture(scope="module")
 def stack(browser: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The demo, once its tail has reported a few times and all mirrors and bookmarks are there.
+    """The demo, once its tail has reported a few times and all mirrors are there.
 
     Its workload ends before the tests begin: what the pages show is there, and the processors are free for them.
     """
@@ -76,8 +76,6 @@ def stack(browser: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
                     instance.add_dynamic_partitions("bookmarks_main", [f"added_{n:03}" for n in range(PARTITIONS)])
                 look(running, 120, "observations of the tail", has_observations)
                 look(running, 60, "all mirrors", have_materialized)
-                with closing(SQLitePositionStore(running.positions)) as store:
-                    wait_until(lambda: bookmarks_with_changes(running, store), 120, "bookmarks with changes between")
             yield running
 
 
@@ -134,8 +132,8 @@ def test_the_sensors_are_on(page: Page, stack: Stack) -> None:
 @pytest.mark.exhaustive
 def test_three_bookmarks_are_replayed_with_a_few_clicks(page: Page, stack: Stack) -> None:
     name = REPLAYED
-    with closing(SQLitePositionStore(stack.positions)) as store:
-        bookmarks = bookmarks_with_changes(stack, store)
+    with closing(SQLitePositionStore(stack.positions)) as store, DemoWorkload(stack.mysql, rate=10, seed=8):
+        bookmarks = wait_until(lambda: bookmarks_with_changes(stack, store), 120, "bookmarks with changes between")
     keys, key = [bookmark.key for bookmark in bookmarks[:3]], name.replay_key
     look(stack, 60, "partitions", lambda instance: {*keys} <= {*instance.get_dynamic_partitions("bookmarks_main")})
 

@@ -88,6 +88,7 @@ def test_a_killed_build_leaves_a_usable_cache(own_cache: Path) -> None:
     assert sorted(path.name for path in own_cache.iterdir()) == [".lock", "thing"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.server
 def test_a_killed_download_is_repeated(own_cache: Path) -> None:
     download = subprocess.Popen([sys.executable, "-c", _DOWNLOAD_AND_HANG], stderr=subprocess.PIPE, text=True)
