@@ -27,3 +27,19 @@ def test_later_collections_skip_what_is_there_once() -> None:
     assert (more, has_later) == ("0", "True")
     # DuckDB reports objects that are left when the interpreter ends.
     assert done.stderr == ""
+
+
+WITH_PYARROW = """
+import sys
+import pyarrow
+from binlogsync.collection import exempt_existing_objects
+
+assert "pandas" not in sys.modules
+exempt_existing_objects()
+print("pandas" in sys.modules)
+"""
+
+
+def test_pandas_is_imported_before_the_loop_and_not_by_its_first_array() -> None:
+    done = subprocess.run([sys.executable, "-c", WITH_PYARROW], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
