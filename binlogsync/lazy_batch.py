@@ -1,7 +1,7 @@
-"""Batches of few changes in another form, whose Arrow columns are built when they are first used.
+"""Batches of few changes as Python values or JSON, whose Arrow columns are built when they are first used.
 
-Building the columns of one change takes as long as building those of a hundred, and several times as long as the rest
-of what is done with it. What needs no columns then does without them.
+Building the columns of one change takes as long as building those of a hundred, and longer than all other work on such
+a batch. Handlers and small flushes never need them.
 """
 
 from __future__ import annotations

@@ -11,19 +11,19 @@ _POLL_S, _MAX_POLL_S = 0.02, 1.0
 # A busy machine is several times slower than the quiet one that the timeouts were chosen on.
 _PATIENCE = 4
 
-_LONGEST_REST_S = 0.5
+_QUICK_S, _LONGEST_REST_S = 0.02, 0.5
 
 Result = TypeVar("Result")
 
 
 def rest_s(chance: random.Random, pause_s: float, took_s: float) -> float:
-    """How long a writer waits after a transaction that took so long: at random up to `pause_s`, and longer on a busy
-    machine.
+    """How long a writer waits after a transaction that took so long: at random up to `pause_s`, and longer if it took
+    more than a quiet machine needs.
 
     A test checks everything that was written while it waited for something else. On a busy machine it waits longer, and
     writers that did not rest would make it check more, which makes the machine busier still.
     """
-    return chance.random() * pause_s + min(2 * took_s, _LONGEST_REST_S)
+    return chance.random() * pause_s + min(2 * max(took_s - _QUICK_S, 0.0), _LONGEST_REST_S)
 
 
 def wait_until(predicate: Callable[[], Result], timeout_s: float, what: str) -> Result:

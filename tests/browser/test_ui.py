@@ -63,7 +63,7 @@ def browser() -> str:
 def stack(browser: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The demo, once its tail has reported a few times and all mirrors are there.
 
-    Its workload ends before the tests begin: what the pages show is there, and the processors are free for them.
+    Its workload ends before the tests begin: what most pages show is there, and the processors are free for them.
     """
     folder = tmp_path_factory.mktemp("ui")
     with start_servers(folder) as (mysql, nats):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -12,14 +15,16 @@ import pytest
 from binlogsync.binlog import tablemap
 from binlogsync.binlog.layout import ColumnError, Layout
 from binlogsync.binlog.memory import address
+from binlogsync.binlog.rendered import RenderedBatch
 from binlogsync.binlog.scan_state import RowEvents
 from binlogsync.binlog.tablemap import RawColumn, TableMap
 from binlogsync.change import OPS
-from binlogsync.change_batch import SOURCE_FIELDS, build_batch
+from binlogsync.change_batch import SOURCE_FIELDS, ChangeBatch, build_batch
 from binlogsync.codec.envelope import EnvelopeContext, render
 from binlogsync.codec.image_texts import ImageTextWriter
 from binlogsync.schema import Column, TableSchema
 from tests.binlog.captured import EVENTS, NAMES, TYPES, load
+from tests.binlog.dump import DumpRecording
 from tests.binlog.rendered_images import compare_rendered, packet_ends
 
 pytestmark = pytest.mark.slow
@@ -36,6 +41,20 @@ def test_the_envelopes_of_golden_dumps_are_the_same(name: str) -> None:
     recording = load(name).recording
     rendered, _ = compare_rendered(recording, packet_ends(recording.raw))
     assert rendered == _RENDERED[name]
+
+
+def test_a_copy_has_columns_and_equals_the_batch() -> None:
+    recording = load("mysql").recording
+    options = replace(recording.options, renderer=ImageTextWriter())
+    done = DumpRecording(recording.raw, recording.start, options).decoded(packet_ends(recording.raw))
+    found = [batch for part in done.ranges for batch in part.batches if isinstance(batch, RenderedBatch)]
+    assert len(found) > 3
+    for batch in found:
+        for again in (copy.copy(batch), pickle.loads(pickle.dumps(batch))):
+            assert type(again) is ChangeBatch
+            assert again == batch
+            assert batch == again
+    assert found[0] != found[1]
 
 
 def _bytes(size: int) -> Value:

@@ -48,7 +48,7 @@ class SnapshotWriters:
     """Writes with `threads` connections until it is stopped; `pause_s` is the longest pause between two transactions on
     a quiet machine.
 
-    Writers that are not `restful` make no longer pauses on a busy machine either.
+    With `restful=False` the pauses do not grow with the time that a transaction takes.
     """
 
     def __init__(

@@ -29,7 +29,10 @@ from binlogsync.tail.snapshot_whole import WholeTable
 
 
 def be_killed_at_slice(number: int) -> None:
-    """End as by `kill -9` when a slice is taken the `number`-th time; those before the last two are stored then."""
+    """Kill this process when the `number`-th slice of rows is taken.
+
+    At most two slices are on their way at a time, so the first `number` - 2 are stored then.
+    """
     take, calls = WholeTable.take, itertools.count(1)
 
     def take_or_end(table: WholeTable, *arguments: int) -> ChangeBatch:

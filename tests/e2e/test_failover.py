@@ -23,7 +23,6 @@ from binlogsync.servers.database import DatabaseServer
 from binlogsync.sinks import Sink
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.stores.memory import MemoryPositionStore
-from tests.databases import MARIADB_TOO
 from tests.duck import query
 from tests.e2e.oracle import assert_mirrored, assert_same, assert_same_history
 from tests.e2e.replicas import NAME, ServerAddress, database_on, promote, replicate, stop_replicating, wait_for_all
@@ -33,6 +32,7 @@ from tests.mysql.sources import run
 from tests.waiting import wait_until
 
 KILLS = 2
+KINDS = ("mysql", "mariadb")
 SESSIONS = {
     "mysql": ("SET gtid_next = 'AUTOMATIC'", "SET gtid_next = 'AUTOMATIC:blue'", "SET gtid_next = 'AUTOMATIC:red'"),
     "mariadb": ("SET gtid_domain_id = 0", "SET gtid_domain_id = 1", "SET gtid_domain_id = 0"),
@@ -94,7 +94,7 @@ class ReplicationPair:
         return server
 
 
-@pytest.fixture(scope="module", params=["mysql", MARIADB_TOO])
+@pytest.fixture(scope="module", params=KINDS)
 def cluster(request: pytest.FixtureRequest) -> Iterator[ReplicationPair]:
     with ExitStack() as stack:
         yield ReplicationPair(request.param, stack)

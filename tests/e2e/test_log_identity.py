@@ -32,12 +32,12 @@ from binlogsync.sinks import Sink
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.targets.duckdb.file import META_SCHEMA
-from tests.databases import MARIADB_TOO
 from tests.duck import query
 from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
 from tests.mysql.sources import run
 from tests.waiting import wait_until
 
+KINDS = ("gtids", "no gtids", "mariadb")
 NO_GTIDS = {"gtid_mode": "OFF", "enforce_gtid_consistency": "OFF"}
 
 
@@ -104,7 +104,7 @@ class LogIdentityScenario:
         return str(error)
 
 
-@pytest.fixture(scope="module", params=["gtids", "no gtids", MARIADB_TOO])
+@pytest.fixture(scope="module", params=KINDS)
 def server(request: pytest.FixtureRequest) -> Iterator[tuple[str, DatabaseServer]]:
     with ExitStack() as stack:
         server = start_server(request.param, stack)

@@ -25,9 +25,9 @@ from binlogsync.targets.duckdb.names import table_sql
 from binlogsync.targets.duckdb.state import load_state
 from binlogsync.targets.factory import open_comparer
 from tests.binlog.exact.compare import insert_rows, sample_rows, settings
-from tests.binlog.exact.type_sample import MYSQL
+from tests.binlog.exact.type_sample import MARIADB, MYSQL
 from tests.binlog.exact.type_samples import tables
-from tests.databases import MARIADB_TOO, FreshDatabase
+from tests.databases import FreshDatabase
 from tests.e2e.tailing import config_of
 
 pytestmark = pytest.mark.server
@@ -60,7 +60,7 @@ class VerifiedMirror:
             return store.compare(here)
 
 
-@pytest.mark.parametrize("flavor", [MYSQL, MARIADB_TOO])
+@pytest.mark.parametrize("flavor", [MYSQL, MARIADB])
 def test_both_sides_render_every_type_equally(flavor: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     database: FreshDatabase = request.getfixturevalue(flavor)
     compared = VerifiedMirror(database, tmp_path)
