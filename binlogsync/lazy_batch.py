@@ -28,7 +28,8 @@ class LazyBatch(ChangeBatch):
 
     def _set(self, **values: Any) -> None:
         """Set attributes of the new batch, which is immutable afterwards."""
-        for name, value in {"ddl": None, "_columns": None, **values}.items():
+        values |= {"ddl": None, "_columns": None}
+        for name, value in values.items():
             object.__setattr__(self, name, value)
 
     @abstractmethod

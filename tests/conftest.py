@@ -58,7 +58,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    # Garbage collections then skip what the imported modules made. They are rare: tests leave few cycles behind.
+    # Garbage collections then skip what the imported modules made. They are rare: tests create few reference cycles.
     gc.enable()
     gc.set_threshold(20_000, 20, 20)
     gc.collect()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 _POLL_S, _MAX_POLL_S = 0.02, 1.0
@@ -16,14 +17,19 @@ _QUICK_S, _LONGEST_REST_S = 0.02, 0.5
 Result = TypeVar("Result")
 
 
-def rest_s(chance: random.Random, pause_s: float, took_s: float) -> float:
-    """How long a writer waits after a transaction that took so long: at random up to `pause_s`, and longer if it took
-    more than a quiet machine needs.
+def paced(stop: threading.Event, chance: random.Random, pause_s: float, *, restful: bool = True) -> Iterator[None]:
+    """The rounds of a writer until `stop` is set, with random pauses of up to `pause_s` before each.
 
-    A test checks everything that was written while it waited for something else. On a busy machine it waits longer, and
-    writers that did not rest would make it check more, which makes the machine busier still.
+    If `restful`, pauses are longer after rounds that took more than a quiet machine needs. A test checks everything
+    that was written while it waited for something else. On a busy machine it waits longer, and writers that did not
+    rest would make it check more, which makes the machine busier still.
     """
-    return chance.random() * pause_s + min(2 * max(took_s - _QUICK_S, 0.0), _LONGEST_REST_S)
+    rest_s = 0.0
+    while not stop.wait(chance.random() * pause_s + rest_s):
+        begun = time.monotonic()
+        yield
+        took_s = time.monotonic() - begun
+        rest_s = min(2 * max(took_s - _QUICK_S, 0.0), _LONGEST_REST_S) if restful else 0.0
 
 
 def wait_until(predicate: Callable[[], Result], timeout_s: float, what: str) -> Result:

@@ -56,9 +56,9 @@ class RenderedBatch(LazyBatch):
         server: tuple[str, int],
     ) -> None:
         """`changes` are texts, ops and source values; `server` is (server_uuid, server_id)."""
-        texts, ops, sources = changes
-        whose = {"schema": layout.schema, "server_uuid": server[0], "server_id": server[1]}
-        self._set(**whose, layout=layout, events=events, texts=texts, ops=ops, sources=sources)
+        (texts, ops, sources), (uuid, number) = changes, server
+        own = {"layout": layout, "events": events, "texts": texts, "ops": ops, "sources": sources}
+        self._set(schema=layout.schema, server_uuid=uuid, server_id=number, **own)
 
     def __len__(self) -> int:
         return len(self.sources)

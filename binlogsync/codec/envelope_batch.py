@@ -158,7 +158,7 @@ def decode_change(
 
 
 class EnvelopeBatch(LazyBatch):
-    """A batch of few changes in Python values, which is what handlers need."""
+    """A batch of few changes as Python values, as handlers get them."""
 
     __slots__ = ("_changes", "_seqs")
     _changes: Sequence[DecodedChange]
@@ -167,8 +167,8 @@ class EnvelopeBatch(LazyBatch):
     def __init__(self, schema: TableSchema, changes: Sequence[DecodedChange], seqs: Sequence[int], size: int) -> None:
         """`changes` are of one server, and their images have the same columns; `size`: bytes of their messages."""
         source = changes[0].view.source
-        server = {"server_uuid": source.server_uuid, "server_id": source.server_id}
-        self._set(schema=schema, **server, _changes=changes, _seqs=seqs, _nbytes=size)
+        uuid, number = source.server_uuid, source.server_id
+        self._set(schema=schema, server_uuid=uuid, server_id=number, _changes=changes, _seqs=seqs, _nbytes=size)
 
     def to_columns(self) -> ChangeBatch:
         """See LazyBatch."""

@@ -6,7 +6,6 @@ import json
 import random
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -33,7 +32,7 @@ from tests.databases import FreshDatabase
 from tests.e2e.held_loads import held_loads
 from tests.e2e.mirrored_tables import mirror_table_rows, server_rows
 from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
-from tests.waiting import rest_s, wait_until
+from tests.waiting import paced, wait_until
 
 ROWS = 600
 OPTIONS = ConsumeOptions(client_id="loads", idle_s=0.3, gather_s=0.05)
@@ -200,12 +199,9 @@ class TableWriters:
             self._failures.append(error)
 
     def _write(self, connection: pymysql.Connection[Any], chance: random.Random, number: int) -> None:
-        took_s = 0.0
-        while not self._stop.wait(rest_s(chance, self._pause_s, took_s)):
-            begun = time.monotonic()
+        for _ in paced(self._stop, chance, self._pause_s):
             try:
                 self._transaction(connection, chance, number)
-                took_s = time.monotonic() - begun
             except pymysql.MySQLError as error:
                 # duplicate key, lock wait timeout, deadlock (of XA too), changed definition, other columns, no table
                 if error.args[0] not in (1062, 1205, 1213, 1412, 1613, 1614, 1136, 1146):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
+from binlogsync.change_batch import ChangeBatch
+from binlogsync.errors import SourceError
 from binlogsync.mysql import inspect_server
 from binlogsync.position_order import compare
 from binlogsync.snapshot import chunks
@@ -16,6 +18,7 @@ from binlogsync.snapshot.requests import SnapshotStatus, new_request
 from binlogsync.snapshot.requests_memory import MemorySnapshotRequests
 from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.tail import snapshot_pace, snapshot_watch
+from binlogsync.tail.snapshot_whole import WholeTable
 from tests.databases import FreshDatabase
 from tests.e2e.oracle import envelopes
 from tests.e2e.snapshot_oracle import CheckedTable, StreamFaults, check_stream
@@ -33,6 +36,20 @@ def use_small_slices(monkeypatch: pytest.MonkeyPatch, chunk: int = 40, rows: int
         (snapshot_watch, "_POLL_S", 0.02),
     ):
         monkeypatch.setattr(place, name, value)
+
+
+def crash_among_rows(monkeypatch: pytest.MonkeyPatch, before: Callable[[], object] = lambda: None) -> None:
+    """Let the connection to MySQL be lost at the fourth slice of the rows; `before` is called then."""
+    take, calls = WholeTable.take, list[WholeTable]()
+
+    def crash(table: WholeTable, *arguments: int) -> ChangeBatch:
+        calls.append(table)
+        if len(calls) == 4:
+            before()
+            raise SourceError("the connection was lost")
+        return take(table, *arguments)
+
+    monkeypatch.setattr(WholeTable, "take", crash)
 
 
 @dataclass

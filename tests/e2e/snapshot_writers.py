@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -13,7 +12,7 @@ from pymysql.cursors import Cursor
 
 from tests.databases import FreshDatabase
 from tests.e2e.snapshot_oracle import CheckedTable
-from tests.waiting import rest_s
+from tests.waiting import paced
 
 NUMBERS = CheckedTable("numbers", ("id",), ("v", "note"))
 WORDS = CheckedTable("words", ("k", "n"), ("v",), lambda key: (key[0].lower(), key[1]))
@@ -92,12 +91,9 @@ class SnapshotWriters:
         try:
             with self._database.server.connect(database=self._database.name, autocommit=True) as connection:
                 connection.query("SET SESSION innodb_lock_wait_timeout = 1, lock_wait_timeout = 5")
-                while not self._stop.is_set():
-                    begun = time.monotonic()
+                for _ in paced(self._stop, chance, self._pause_s, restful=self._restful):
                     self._transaction(connection, chance, number)
                     self.transactions += 1
-                    took_s = time.monotonic() - begun if self._restful else 0.0
-                    self._stop.wait(rest_s(chance, self._pause_s, took_s))
         except BaseException as error:  # noqa: BLE001 - the test fails
             self._failures.append(error)
 

@@ -1,13 +1,12 @@
 """A tail in a process that tests kill: `python -m tests.e2e.tail_process '{"source": ...}'`, ended by SIGTERM.
 
 It has a JetStream sink (options in "stream"), an audit sink if "audit" is a file, positions in SQLite, and takes
-snapshot requests from NATS; it takes over the source, like the tail's op. With "killed_at_slice" it is killed when it
-takes that slice of the rows of a table that is published as a whole.
+snapshot requests from NATS; it takes over the source, like the tail's op. With "is_killed_among_rows" it is killed
+among the rows of a table that is published as a whole.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 import os
@@ -15,7 +14,6 @@ import signal
 import sys
 from typing import Any
 
-from binlogsync.change_batch import ChangeBatch
 from binlogsync.mysql import MySQLConfig
 from binlogsync.nats.client import NatsOptions
 from binlogsync.signals import stop_on_signals
@@ -25,30 +23,19 @@ from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.snapshot.requests_nats import NatsSnapshotRequests
 from binlogsync.stores.sqlite import SQLitePositionStore
 from binlogsync.tail.run import Tail, TailOptions
-from binlogsync.tail.snapshot_whole import WholeTable
-
-
-def be_killed_at_slice(number: int) -> None:
-    """Kill this process when the `number`-th slice of rows is taken.
-
-    At most two slices are on their way at a time, so the first `number` - 2 are stored then.
-    """
-    take, calls = WholeTable.take, itertools.count(1)
-
-    def take_or_end(table: WholeTable, *arguments: int) -> ChangeBatch:
-        if next(calls) == number:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return take(table, *arguments)
-
-    WholeTable.take = take_or_end  # type: ignore[method-assign, assignment]
 
 
 def main(text: str) -> None:
     """Tail until SIGTERM."""
     logging.basicConfig(level=logging.INFO)
     given = json.loads(text)
-    if "killed_at_slice" in given:
-        be_killed_at_slice(given["killed_at_slice"])
+    if given.get("is_killed_among_rows"):
+        # Other tails start without these modules.
+        import pytest
+
+        from tests.e2e.snapshot_scenario import crash_among_rows
+
+        crash_among_rows(pytest.MonkeyPatch(), lambda: os.kill(os.getpid(), signal.SIGKILL))
     store = SQLitePositionStore(given["positions"])
     sinks: list[Sink] = [JetStreamSink(JetStreamOptions(url=given["nats"], **given.get("stream", {})))]
     if "audit" in given:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -32,7 +31,7 @@ from tests.duck import mirror_rows, query
 from tests.e2e.oracle import table_rows
 from tests.e2e.tailing import config_of, drain
 from tests.nats_commands import delete_stream
-from tests.waiting import rest_s, wait_until
+from tests.waiting import paced, wait_until
 
 pytestmark = pytest.mark.server
 ROWS = 1000
@@ -80,12 +79,9 @@ class SnapshotDeployment(Deployment):
             try:
                 with self.mysql.server.connect() as connection, connection.cursor() as cursor:
                     cursor.execute(f"USE {self.mysql.name}")
-                    took_s = 0.0
-                    while not stop.wait(rest_s(pick, 0.1, took_s)):
-                        begun = time.monotonic()
+                    for _ in paced(stop, pick, 0.1):
                         self._change(cursor, pick)
                         connection.commit() if pick.random() < 0.9 else connection.rollback()
-                        took_s = time.monotonic() - begun
             except BaseException as error:  # noqa: BLE001 - the test fails with it
                 failures.append(error)
 

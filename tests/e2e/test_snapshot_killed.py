@@ -130,7 +130,7 @@ def test_a_whole_table_is_published_again_after_a_kill(
     tail["mysql"] = {name: value for name, value in asdict(config).items() if name != "tls"}
     requests = NatsSnapshotRequests(NatsOptions(url=nats_server.url), source)
     with closing(requests), SnapshotWriters(mysql, 3, operations=HEAP_OPERATIONS).running():
-        killed = {**tail, "owner": "killed", "killed_at_slice": 4}
+        killed = {**tail, "owner": "killed", "is_killed_among_rows": True}
         with running("tests.e2e.tail_process", killed, tmp_path / "tail.log") as process:
             wait_until(lambda: position_store.checkpoints.load(source), 60, "a checkpoint")
             id = requests.create(new_request([f"{mysql.name}.{HEAP}"])).request.id

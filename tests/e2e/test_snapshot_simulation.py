@@ -26,7 +26,7 @@ from tests.databases import FreshDatabase, fresh_database
 from tests.e2e.snapshot_oracle import StreamFaults
 from tests.e2e.snapshot_scenario import Snapshots, use_small_slices
 from tests.e2e.snapshot_writers import TABLES, SnapshotWriters, create_tables
-from tests.waiting import rest_s, wait_until
+from tests.waiting import paced, wait_until
 
 pytestmark = pytest.mark.server
 _EXHAUSTIVE = [pytest.mark.slow, pytest.mark.exhaustive]
@@ -95,12 +95,9 @@ def altering(database: FreshDatabase, seed: int, statements: Sequence[str] = ())
     def alter() -> None:
         try:
             with database.server.connect(database=database.name, autocommit=True) as connection:
-                took_s = 0.0
-                while not stop.wait(rest_s(chance, 0.15, took_s)):
-                    begun = time.monotonic()
+                for _ in paced(stop, chance, 0.15):
                     with connection.cursor() as cursor:
                         cursor.execute(chance.choice(statements or _STATEMENTS))
-                    took_s = time.monotonic() - begun
         except BaseException as error:  # noqa: BLE001 - raised at the end of the block
             failures.append(error)
 

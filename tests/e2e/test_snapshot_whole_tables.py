@@ -15,7 +15,6 @@ import pytest
 from binlogsync import servers
 from binlogsync.change_batch import ChangeBatch
 from binlogsync.codec.subjects import durable_name, snapshot_prefix
-from binlogsync.errors import SourceError
 from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
@@ -25,7 +24,7 @@ from binlogsync.tail.snapshot_whole import WholeTable
 from tests.databases import FreshDatabase, fresh_database
 from tests.e2e.oracle import assert_mirrored, envelopes
 from tests.e2e.snapshot_oracle import StreamFaults
-from tests.e2e.snapshot_scenario import Snapshots, use_small_slices
+from tests.e2e.snapshot_scenario import Snapshots, crash_among_rows, use_small_slices
 from tests.e2e.snapshot_writers import NUMBERS, SnapshotWriters
 from tests.e2e.tailing import mirror
 from tests.e2e.test_snapshot_simulation import altering
@@ -44,20 +43,6 @@ def scenario_of(database: FreshDatabase, url: str) -> Snapshots:
     create_heap(database)
     database.execute("CREATE TABLE numbers (id INT PRIMARY KEY, v INT, note VARCHAR(100))")
     return Snapshots(database, url, [NUMBERS])
-
-
-def crash_among_rows(monkeypatch: pytest.MonkeyPatch, before: Callable[[], object] = lambda: None) -> None:
-    """Let the connection to MySQL be lost at the fourth slice of the rows; `before` is called then."""
-    take, calls = WholeTable.take, list[WholeTable]()
-
-    def crash(table: WholeTable, *arguments: int) -> ChangeBatch:
-        calls.append(table)
-        if len(calls) == 4:
-            before()
-            raise SourceError("the connection was lost")
-        return take(table, *arguments)
-
-    monkeypatch.setattr(WholeTable, "take", crash)
 
 
 def check(scenario: Snapshots) -> StreamFaults:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -12,7 +11,7 @@ import pymysql
 from pymysql.cursors import Cursor
 
 from tests.databases import FreshDatabase
-from tests.waiting import rest_s
+from tests.waiting import paced
 
 TABLES = ("customers", "orders", "visits")
 SCHEMA = (
@@ -99,11 +98,9 @@ class Writers:
                 connection.query("SET SESSION innodb_lock_wait_timeout = 1")
                 if number < len(self._sessions):
                     connection.query(self._sessions[number])
-                while not self._stop.is_set():
-                    begun = time.monotonic()
+                for _ in paced(self._stop, chance, self._pause_s):
                     self._transaction(connection, chance, number)
                     self.transactions += 1
-                    self._stop.wait(rest_s(chance, self._pause_s, time.monotonic() - begun))
         except pymysql.MySQLError as error:
             if not self._may_lose:
                 self._failures.append(error)
