@@ -28,6 +28,8 @@ ARGS ?=
 QUICK ?=
 # The tests mostly wait for servers, so the default is more workers than cores.
 WORKERS ?= 5
+# How many times the examples of `make test` the exhaustive tests generate.
+EXAMPLES ?= 5
 PORT ?= 3000
 
 .PHONY: help
@@ -55,9 +57,10 @@ test: $(INSTALLED) ## the tests, on real servers (ARGS="-k name"; WORKERS=0: seq
 	@$(RUN) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not exhaustive" $(ARGS)
 
 .PHONY: test-exhaustive
-test-exhaustive: $(INSTALLED) servers ## further servers, seeds, mutations and scenarios, beside those of `make test`
+test-exhaustive: $(INSTALLED) servers ## further servers, seeds, mutations, scenarios and generated examples
 	@$(RUN) $(COMPILE_TESTS)
-	@$(RUN) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder -m exhaustive $(ARGS)
+	@BINLOGSYNC_TEST_EXAMPLES=$(EXAMPLES) $(RUN) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder \
+		-m "exhaustive or generated" $(ARGS)
 
 .PHONY: test-quick
 test-quick: $(INSTALLED) kernels ## the tests that require neither servers nor a browser: about a minute

@@ -16,6 +16,7 @@ from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 from binlogsync.position_order import PositionOrder, compare
 from binlogsync.schema import Column, TableSchema
 from binlogsync.server_version import ServerFlavor
+from tests.examples import examples
 from tests.samples import SERVER_UUID, SampleOptions, SampleSource, SampleTransaction, sample_flush
 
 TABLES = tuple(TableSchema("shop", name, (Column("id", "bigint", unsigned=True),), ("id",)) for name in "abc")
@@ -79,7 +80,8 @@ def _behind(flush: Flush, run: TransactionRun) -> list[TransactionRun]:
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@pytest.mark.generated
+@settings(max_examples=examples(25), deadline=None)
 @given(sources())
 def test_after_any_cut_are_the_changes_that_were_not_stored(
     source: tuple[SampleOptions, list[SampleTransaction]],
@@ -100,7 +102,8 @@ def test_after_any_cut_are_the_changes_that_were_not_stored(
         assert compare(cut, flush.checkpoint) is PositionOrder.BEFORE
 
 
-@settings(max_examples=100, deadline=None)
+@pytest.mark.generated
+@settings(max_examples=examples(50), deadline=None)
 @given(sources(), st.data())
 def test_a_sink_with_any_checkpoint_receives_each_change_once(
     source: tuple[SampleOptions, list[SampleTransaction]], data: st.DataObject
@@ -120,7 +123,8 @@ def test_a_sink_with_any_checkpoint_receives_each_change_once(
 
 
 @pytest.mark.slow
-@settings(max_examples=100, deadline=None)
+@pytest.mark.generated
+@settings(max_examples=examples(40), deadline=None)
 @given(sources(), st.integers(1, 4))
 def test_flushes_cut_inside_a_transaction_continue_after_the_cut(
     source: tuple[SampleOptions, list[SampleTransaction]], take: int

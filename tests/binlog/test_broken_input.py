@@ -19,11 +19,12 @@ import pytest
 from tests.binlog.captured import EVENTS, NAMES, TYPES, CapturedDump, load, summary
 from tests.binlog.damage import FAMILIES, check, dump_of, packets, signed, without_checksums
 from tests.binlog.dump import DecodedDump, DumpRecording, decode
+from tests.examples import examples
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-_CASES = 25
+_CASES = 12
 
 # Cases of damage.DamageFamily.run that once failed.
 FOUND = (
@@ -40,12 +41,14 @@ FOUND = (
 
 
 @pytest.mark.slow
+@pytest.mark.generated
 def test_generated_damage_in_a_separate_process() -> None:
-    command = [sys.executable, "-m", "tests.binlog.damage", "--dumps", *FAMILIES, "--count", str(_CASES)]
+    cases = examples(_CASES)
+    command = [sys.executable, "-m", "tests.binlog.damage", "--dumps", *FAMILIES, "--count", str(cases)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert json.loads(done.stdout)["executions"] == _CASES * len(FAMILIES)
+    assert json.loads(done.stdout)["executions"] == cases * len(FAMILIES)
 
 
 @pytest.mark.parametrize(("dumps", "seed"), FOUND)

@@ -25,6 +25,7 @@ from binlogsync.codec.json_decoder import parse
 from binlogsync.errors import WireError
 from binlogsync.schema import Column, TableSchema
 from binlogsync.server_version import ServerFlavor
+from tests.examples import examples
 from tests.samples import SampleOptions, SampleSource, sample_batch, sample_schema
 
 CONTEXT = EnvelopeContext("demo", 1_700_000_100_123_456)
@@ -98,7 +99,8 @@ def test_an_envelope_in_full() -> None:
     }
 
 
-@settings(max_examples=25, deadline=None)
+@pytest.mark.generated
+@settings(max_examples=examples(15), deadline=None)
 @given(st.integers(1, 60), st.booleans(), st.data())
 def test_every_type_reads_back(count: int, impossible: bool, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, count - 1))

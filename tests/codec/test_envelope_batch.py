@@ -32,6 +32,7 @@ from tests.codec.damage import damaged_bytes, damaged_tree
 from tests.codec.test_envelope_reader import column_batch
 from tests.codec.test_families import CASES, IMPOSSIBLE, Case, named
 from tests.duck import make_batch
+from tests.examples import examples
 from tests.published_rows import PublishedAt, publish_rows
 from tests.samples import sample_batch, sample_row, sample_schema
 
@@ -74,8 +75,9 @@ def _check(messages: Sequence[bytes], schema: TableSchema, monkeypatch: pytest.M
         assert one.slice(0, 0).data.num_rows == one.slice(1, 1).data.num_rows == 0
 
 
+@pytest.mark.generated
 @pytest.mark.parametrize("case", CASES, ids=named)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=examples(6), deadline=None)
 @given(data=st.data())
 def test_generated_values_of_each_type(case: Case, data: st.DataObject) -> None:
     column, strategy, _ = case
@@ -183,12 +185,13 @@ def test_a_number_out_of_range_is_an_error_of_both(path: str, number: int, monke
         _as_columns(messages, batch.schema, monkeypatch)
 
 
+@pytest.mark.generated
 def test_damaged_envelopes_are_errors_of_both_or_of_none(monkeypatch: pytest.MonkeyPatch) -> None:
     chance = random.Random(11)
     batch = sample_batch(6, impossible=True)
     texts = render(batch, CONTEXT).texts()
     read = refused = 0
-    for number in range(300):
+    for number in range(examples(150)):
         messages = list(texts)
         at = chance.randrange(len(messages))
         messages[at] = (damaged_bytes if number % 2 else damaged_tree)(messages[at], chance)

@@ -21,6 +21,7 @@ from binlogsync.errors import WireError
 from binlogsync.schema import Column, TableSchema, arrow_type
 from tests.codec.damage import damaged_bytes, damaged_tree
 from tests.codec.test_families import CASES, IMPOSSIBLE, Case, named
+from tests.examples import examples
 from tests.samples import SampleOptions, SampleSource, sample_batch
 
 pytestmark = pytest.mark.slow
@@ -71,8 +72,9 @@ def column_batch(column: Column, values: list[Any], texts: pa.StringArray | None
     return build_batch(schema, ["u"] * count, images, source, ("mariadb:7", 7), impossible)  # type: ignore[arg-type]
 
 
+@pytest.mark.generated
 @pytest.mark.parametrize("case", CASES, ids=named)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(data=st.data())
 def test_generated_values_of_each_type(case: Case, data: st.DataObject) -> None:
     column, strategy, _ = case
@@ -82,7 +84,8 @@ def test_generated_values_of_each_type(case: Case, data: st.DataObject) -> None:
     _same(_read(messages, batch.schema), parse_any(messages, batch.schema))
 
 
-@settings(max_examples=40, deadline=None)
+@pytest.mark.generated
+@settings(max_examples=examples(20), deadline=None)
 @given(count=st.integers(1, 80), impossible=st.booleans(), flavor=st.booleans(), data=st.data())
 def test_batches_of_every_type(count: int, impossible: bool, flavor: bool, data: st.DataObject) -> None:
     batch = sample_batch(count, impossible=impossible)
@@ -192,12 +195,13 @@ def test_what_is_no_unsigned_number(text: str) -> None:
     assert _read([message.replace(b'"c":77', f'"c":{text}'.encode(), 1)], batch.schema) is None
 
 
+@pytest.mark.generated
 def test_damaged_envelopes_are_read_as_the_json_decoder_reads_them() -> None:
     chance = random.Random(7)
     batch = sample_batch(12, impossible=True)
     texts = render(batch, CONTEXT).texts()
     read = 0
-    for number in range(600):
+    for number in range(examples(500)):
         messages = list(texts)
         at = chance.randrange(len(messages))
         messages[at] = (damaged_bytes if number % 2 else damaged_tree)(messages[at], chance)

@@ -22,6 +22,7 @@ from binlogsync.codec.column_parser import RAW_TYPES, read_column
 from binlogsync.codec.renderers import render_column
 from binlogsync.errors import WireError
 from binlogsync.schema import Column, arrow_type
+from tests.examples import examples
 
 TEXT = st.text(st.characters(codec="utf-8"))
 LABELS = ("red", 'qu"ote', "", "ü")
@@ -126,8 +127,9 @@ def named(case: Case) -> str:
     return case[0].declaration
 
 
+@pytest.mark.generated
 @pytest.mark.parametrize("case", CASES, ids=named)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(data=st.data())
 def test_values_as_json_and_back(case: Case, data: st.DataObject) -> None:
     column, strategy, expected = case

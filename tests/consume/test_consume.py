@@ -364,11 +364,12 @@ with StreamReader(NatsOptions(url=url), source) as reader:
 
 
 @pytest.mark.slow
-def test_killed_consumers_leave_each_change_once(stream: SampleStream, path: Path) -> None:
+@pytest.mark.parametrize("kills", [(3, 9), pytest.param((3, 15, 8, 1), marks=pytest.mark.exhaustive)])
+def test_killed_consumers_leave_each_change_once(stream: SampleStream, path: Path, kills: tuple[int, ...]) -> None:
     stream.write(*[8] * 20)
     command = [sys.executable, "-c", _CONSUMER, stream.url, stream.name, str(path)]
     dice, stored = random.Random(7), set[tuple[Any, ...]]()
-    for kill_after in (3, 15, 8, None):
+    for kill_after in (*kills, None):
         with subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
         ) as consumer:
@@ -385,7 +386,7 @@ def test_killed_consumers_leave_each_change_once(stream: SampleStream, path: Pat
         if path.exists():
             stored.add(tuple(query(path, f"SELECT table_name, changes FROM {META_SCHEMA}.progress ORDER BY ALL")))
     assert code == 0
-    assert len(stored) == 4, "no kill came while changes were handled"
+    assert len(stored) == len(kills) + 1, "no kill came while changes were handled"
     assert seen(path) == ids("samples", *[8] * 20)
     [(count,)] = query(path, f"SELECT sum(changes)::INT FROM {META_SCHEMA}.progress")
     assert count == len(ids("samples", *[8] * 20)) + len(ids("notes", *[8] * 20))

@@ -1,14 +1,11 @@
 """For any legal names of tables, columns, indexes and labels: mirror, history, Parquet and audit log equal SELECT.
 
 `verify` finds each mirror equal, and different after a row of it is changed.
-
-`BINLOGSYNC_TEST_NAMES=50 pytest tests/e2e/test_unusual_names.py` tries more names than the default run.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -46,8 +43,8 @@ from tests.databases import FreshDatabase
 from tests.duck import query
 from tests.e2e.tailing import TailThread, config_of, drain, options_of, stream_sink
 from tests.e2e.unusual_names import NamedTable, tables
+from tests.examples import examples
 
-EXAMPLES = int(os.environ.get("BINLOGSYNC_TEST_NAMES", "1"))
 SOFT = "deleted at, by binlogsync"
 OPTIONS = [MirrorOptions(), MirrorOptions(history=True), MirrorOptions(deleted_at=SOFT)]
 _NUMBERS = count(1)
@@ -239,9 +236,9 @@ def have_distinct_names(drawn: Sequence[NamedTable]) -> bool:
 @pytest.mark.exhaustive
 @given(drawn=st.lists(tables(), min_size=3, max_size=4).filter(have_distinct_names))
 @settings(
-    max_examples=EXAMPLES,
+    max_examples=examples(1),
     deadline=None,
-    derandomize="BINLOGSYNC_TEST_NAMES" not in os.environ,
+    derandomize=True,
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
 )

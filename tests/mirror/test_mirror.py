@@ -20,6 +20,7 @@ from binlogsync.schema import Column, TableSchema
 from binlogsync.targets.duckdb.file import DuckFile
 from binlogsync.targets.duckdb.transaction import DuckTransaction
 from tests.duck import Change, make_batch, mirror_rows, query
+from tests.examples import examples
 from tests.samples import sample_batch, sample_schema
 
 COLUMNS = (
@@ -98,9 +99,10 @@ STEPS = st.lists(
 
 
 @pytest.mark.slow
+@pytest.mark.generated
 @pytest.mark.parametrize("schema", [KEYED, TWO_KEYS, KEYLESS], ids=["key", "two-keys", "no-key"])
 @given(steps=STEPS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_random_changes_result_in_the_rows_of_the_server(
     schema: TableSchema, steps: list[tuple[str, int, Row, bool]]
 ) -> None:

@@ -21,6 +21,7 @@ from binlogsync.targets.duckdb.file import DuckFile
 from binlogsync.targets.duckdb.transaction import DuckTransaction
 from binlogsync.targets.mirror_state import MirrorOptions
 from tests.duck import Change, make_batch, query
+from tests.examples import examples
 from tests.mirror.test_mirror import KEYED, KEYLESS, STEPS, TWO_KEYS, Row, SimulatedTable
 from tests.mirror.test_mirror_ddl import SCHEMA, ddl
 
@@ -110,9 +111,10 @@ def test_deleted_at_must_be_a_free_name_and_cannot_change(file: DuckFile) -> Non
         apply(file, mirror.DEFAULT_OPTIONS, make_batch(NAMES, [("c", None, row(2, "a"))], 4))
 
 
+@pytest.mark.generated
 @pytest.mark.parametrize("schema", [KEYED, TWO_KEYS, KEYLESS], ids=["key", "two-keys", "no-key"])
 @given(steps=STEPS)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=examples(5), deadline=None)
 def test_the_rows_at_every_earlier_time_can_be_restored(
     schema: TableSchema, steps: list[tuple[str, int, Row, bool]]
 ) -> None:

@@ -25,6 +25,7 @@ from binlogsync.nats.received_text import SocketTap
 from binlogsync.schema import TableSchema
 from tests.certificates import make_certificates
 from tests.codec.damage import damaged_bytes, schemas, written
+from tests.examples import examples
 from tests.nats_commands import PATIENCE_S
 
 ACK = "$JS.ACK.cdc-demo.reader.1.{sequence}.{sequence}.1700000000000000000.9"
@@ -154,10 +155,11 @@ def test_frames_in_another_form(old: bytes, new: bytes) -> None:
     _check(b"".join(own) + b"+OK\r\nMSG a 8 2\r\nhi\r\nMSG a 7  2\r\nho\r\nPING\r\n")
 
 
+@pytest.mark.generated
 def test_damaged_text_is_split_as_python_splits_it() -> None:
     chance = random.Random(11)
     texts = [_text(number) for number in range(3)]
-    for _ in range(400):
+    for _ in range(examples(200)):
         text = b"+OK\r\n" + chance.choice(texts) + b"PING\r\nMSG other 9 r 2\r\nhi\r\n" + chance.choice(texts)[:3000]
         _check(damaged_bytes(text, chance))
 

@@ -242,8 +242,9 @@ for _ in range(30):
 
 
 @pytest.mark.slow
-def test_killed_writers_leave_each_change_once(path: Path) -> None:
-    for kill_after in (1, 9, 5, None):
+@pytest.mark.parametrize("kills", [(1, 9), pytest.param((1, 9, 5, 2, 8), marks=pytest.mark.exhaustive)])
+def test_killed_writers_leave_each_change_once(path: Path, kills: tuple[int, ...]) -> None:
+    for kill_after in (*kills, None):
         command = [sys.executable, "-c", _WRITER, str(path)]
         with subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]

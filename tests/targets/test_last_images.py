@@ -14,6 +14,7 @@ from binlogsync.targets.batch_checks import decode_ops
 from binlogsync.targets.duckdb.last_images import find_last_images
 from binlogsync.targets.duckdb.row_images import RowImages
 from tests.duck import Change, make_batch
+from tests.examples import examples
 
 KINDS: dict[str, tuple[Column, tuple[Any, ...]]] = {
     "int": (Column("id", "int", nullable=False), (1, 2, 3, -4)),
@@ -42,9 +43,10 @@ def key_of(row: Any, names: tuple[str, ...]) -> tuple[Any, ...]:
     return tuple(tuple(row[name]) if isinstance(row[name], list) else row[name] for name in names)
 
 
+@pytest.mark.generated
 @pytest.mark.parametrize("names", [("id",), ("id", "line"), ("line", "id")])
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(10), deadline=None)
 @given(data=st.data())
 def test_the_last_image_of_each_key_is_found(kind: str, names: tuple[str, ...], data: st.DataObject) -> None:
     column, values = KINDS[kind]

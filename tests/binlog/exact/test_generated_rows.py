@@ -12,8 +12,9 @@ from tests.binlog.exact.compare import ComparisonCounts, compare_filled
 from tests.binlog.exact.generated import Generated, groups, rows_of
 from tests.binlog.exact.type_sample import MARIADB, MYSQL, TypeSample
 from tests.databases import FreshDatabase
+from tests.examples import examples
 
-_ROWS, _EXAMPLES = 12, 3
+_ROWS, _EXAMPLES = 12, 2
 
 
 def _check(database: FreshDatabase, server: str, report: list[str]) -> None:
@@ -25,7 +26,7 @@ def _check(database: FreshDatabase, server: str, report: list[str]) -> None:
 
 def _run(database: FreshDatabase, tally: ComparisonCounts, columns: tuple[Generated, ...]) -> None:
     @settings(
-        max_examples=_EXAMPLES,
+        max_examples=examples(_EXAMPLES),
         deadline=None,
         database=None,
         derandomize=True,
@@ -40,11 +41,13 @@ def _run(database: FreshDatabase, tally: ComparisonCounts, columns: tuple[Genera
     run()
 
 
+@pytest.mark.generated
 def test_on_mysql(mysql: FreshDatabase, report: list[str]) -> None:
     _check(mysql, MYSQL, report)
 
 
 @pytest.mark.exhaustive
+@pytest.mark.generated
 def test_on_mariadb(mariadb: FreshDatabase, report: list[str]) -> None:
     _check(mariadb, MARIADB, report)
 

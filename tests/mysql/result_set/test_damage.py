@@ -12,13 +12,15 @@ import pytest
 
 from binlogsync.mysql.result_set import TableRows
 from tests.binlog.damage import dump_of
+from tests.examples import examples
 from tests.mysql.result_set.damage import END, SCHEMA, read, row_of, sample
 
-_COUNT = 150
+_COUNT = 100
 
 
+@pytest.mark.generated
 def test_damaged_packets_in_a_process_of_its_own() -> None:
-    command = [sys.executable, "-m", "tests.mysql.result_set.damage", "--count", str(_COUNT)]
+    command = [sys.executable, "-m", "tests.mysql.result_set.damage", "--count", str(examples(_COUNT))]
     done = subprocess.run(command, cwd=Path(__file__).parents[3], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
 

@@ -1,0 +1,15 @@
+"""How many generated examples a test tries.
+
+A test that calls `examples` has the marker `generated`: `make test-exhaustive` runs it again, with five times as many.
+"""
+
+from __future__ import annotations
+
+import os
+
+_FACTOR = int(os.environ.get("BINLOGSYNC_TEST_EXAMPLES") or "1")
+
+
+def examples(count: int) -> int:
+    """The number of examples, which `make test` tries, times `BINLOGSYNC_TEST_EXAMPLES`."""
+    return count * _FACTOR
