@@ -117,6 +117,7 @@ print(njit(lambda count: np.zeros(count).sum())(3))
 @pytest.mark.slow
 def test_a_cached_kernel_loads_nothing_that_only_a_compilation_needs() -> None:
     """And a user's function with arrays can still be compiled afterwards."""
+    expected = ["False", "0.0"]
     for _ in range(2):  # the first run may fill the cache
         done = subprocess.run(
             [sys.executable, "-c", CACHED],
@@ -126,7 +127,9 @@ def test_a_cached_kernel_loads_nothing_that_only_a_compilation_needs() -> None:
             text=True,
             check=True,
         )
-    assert done.stdout.split() == ["False", "0.0"]
+        if done.stdout.split() == expected:
+            break
+    assert done.stdout.split() == expected
 
 
 def _imported(folder: Path, factor: int) -> Any:
