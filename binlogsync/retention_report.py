@@ -89,12 +89,18 @@ def required_by_bookmarks(bookmarks: Iterable[Bookmark]) -> list[RequiredPositio
 
 
 def required_by_consumers(tables: TableStore, source: str, first_sequence: int) -> list[RequiredPosition]:
-    """The positions of consumers with progress in this store whose next messages the stream has dropped."""
+    """The positions of consumers with progress in this store whose next messages the stream has dropped.
+
+    An unfinished replay has progress as well, and needs its position to be resumed.
+    """
     with tables.begin() as transaction:
         stored = transaction.load_all_progress()
+        replays = {each.key: each for each in transaction.load_replays()}
     return [
         RequiredPosition(
-            f"consumer {key.client} of {key.database}.{key.table}",
+            f"unfinished replay {replays[key].request!r} of {key.database}.{key.table}"
+            if key in replays
+            else f"consumer {key.client} of {key.database}.{key.table}",
             Checkpoint(BinlogPosition(each.file, each.pos), each.server_uuid),
         )
         for key, each in sorted(stored.items(), key=lambda item: (item[0].client, item[0].database, item[0].table))

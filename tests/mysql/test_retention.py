@@ -32,6 +32,7 @@ from binlogsync.server_facts import ServerFacts
 from binlogsync.servers import NATSServer
 from binlogsync.servers.database import DatabaseServer
 from binlogsync.targets.duckdb.store import DuckStore
+from binlogsync.targets.records import ReplayRecord
 from tests.mysql.sources import run, source_of
 from tests.nats_commands import delete_stream
 
@@ -130,12 +131,18 @@ def test_who_needs_a_position(tmp_path: Path) -> None:
     assert [need.user for need in required_by_bookmarks(marks)] == ["bookmark monday"]
     file = DuckStore(tmp_path / "warehouse.duckdb", 5.0, ConsumeError)
     assert required_by_consumers(file, "main", 50) == []
+    replay = ReplayRecord("n1", "main", "shop", "orders", "oldest..head", "table", "{}")
     with file.begin() as transaction:
-        for client, seen in (("slow", 7), ("quick", 60)):
+        transaction.insert_replay(replay)
+        for client, seen in (("slow", 7), ("quick", 60), (replay.key.client, 7)):
             key = ProgressKey(client, "main", "shop", "orders")
             done = replace(NO_PROGRESS, server_uuid=OTHER, file="binlog.000001", pos=100, sequence=5, seen=seen)
             transaction.move_progress(key, transaction.load_progress(key), done)
-    assert required_by_consumers(file, "main", 50) == [RequiredPosition("consumer slow of shop.orders", early)]
+    assert {each.user for each in required_by_consumers(file, "main", 50)} == {
+        "consumer slow of shop.orders",
+        "unfinished replay 'oldest..head' of shop.orders",
+    }
+    assert {each.checkpoint for each in required_by_consumers(file, "main", 50)} == {early}
 
 
 def test_consumers_with_progress_in_nats_need_a_position_too(nats_server: NATSServer) -> None:
