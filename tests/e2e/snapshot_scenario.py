@@ -26,14 +26,14 @@ from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
 from tests.waiting import wait_until
 
 
-def use_small_slices(monkeypatch: pytest.MonkeyPatch, chunk: int = 40, rows: int = 15) -> None:
-    """Chunks and slices of so many rows, and requests that are seen at once."""
+def use_small_slices(monkeypatch: pytest.MonkeyPatch, chunk: int = 40, rows: int = 15, poll_s: float = 0.02) -> None:
+    """Chunks and slices of so many rows, and requests that are looked for so often."""
     for place, name, value in (
         (chunks, "CHUNK_ROWS", chunk),
         (chunks, "_FIRST_ROWS", chunk),
         (snapshot_pace, "_MOST", rows),
         (snapshot_pace, "_FIRST_ROWS", rows),
-        (snapshot_watch, "_POLL_S", 0.02),
+        (snapshot_watch, "_POLL_S", poll_s),
     ):
         monkeypatch.setattr(place, name, value)
 

@@ -1,14 +1,17 @@
-"""`binlogsync snapshot` while a tail runs in another process, and the tables are written to: what a handler and mirrors
-build from the stream alone equals the tables.
+"""`binlogsync snapshot` while a tail runs, and the tables are written to: what a handler and mirrors build from the
+stream alone equals the tables.
 """
 
 from __future__ import annotations
 
+import io
+import os
 import random
+import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ import pymysql
 import pytest
 
 from binlogsync import Change, Consumer
+from binlogsync.cli.main import main
 from binlogsync.consume.engine import ConsumeOptions, ConsumeResult, consume, consume_together
 from binlogsync.consume.targets import Target
 from binlogsync.mirror.target import Mirror
@@ -24,17 +28,19 @@ from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
 from binlogsync.snapshot.requests_nats import NatsSnapshotRequests
+from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.targets.mirror_state import MirrorOptions
-from tests.cli_deployment import TIMEOUT_S, Deployment, RunningCommand
+from tests.cli_deployment import TIMEOUT_S, Deployment
 from tests.databases import FreshDatabase
 from tests.duck import mirror_rows, query
 from tests.e2e.oracle import table_rows
-from tests.e2e.tailing import config_of, drain
+from tests.e2e.snapshot_scenario import use_small_slices
+from tests.e2e.tailing import TailThread, config_of, drain, options_of, stream_sink
 from tests.nats_commands import delete_stream
 from tests.waiting import paced, wait_until
 
 pytestmark = pytest.mark.server
-ROWS = 1000
+ROWS = 300
 TABLES = ("things", "pairs", "loose")
 SCHEMA = (
     "CREATE TABLE things (id INT PRIMARY KEY, name VARCHAR(40), price DECIMAL(10, 2), at DATETIME(3), doc JSON, "
@@ -47,7 +53,10 @@ QUICK = ConsumeOptions(idle_s=0.5, gather_s=0.1, max_changes=700)
 
 
 class SnapshotDeployment(Deployment):
-    """A deployment whose three tables have rows from before its tail began."""
+    """A deployment whose three tables have rows from before its tail began.
+
+    Its tails and commands run in this process: a process takes a second or two of CPU time to start.
+    """
 
     def __init__(self, folder: Path, mysql: FreshDatabase, nats: NATSServer) -> None:
         for statement in SCHEMA:
@@ -122,16 +131,31 @@ class SnapshotDeployment(Deployment):
             except pymysql.err.OperationalError:  # a deadlock
                 cursor.execute("ROLLBACK")
 
-    def wait_stored(self, tail: RunningCommand) -> None:
-        """Wait until the tail has stored the end of the binlog."""
-        self.mysql.execute("CREATE TABLE last_one (id INT PRIMARY KEY)")
-        self.mysql.execute("INSERT INTO last_one VALUES (1)")
-        with StreamReader(NatsOptions(url=self.nats.url), self.source) as reader:
-            wait_until(
-                lambda: tail.process.poll() is None and reader.changes_from(self.mysql.name, "last_one", 1),
-                TIMEOUT_S,
-                "the last change to be stored",
-            )
+    @contextmanager
+    def tailing(self, *, flush: str = "interval", message_format: str = "json") -> Iterator[TailThread]:
+        """A running tail, which takes requests from NATS."""
+        config = config_of(self.mysql.server, self.source)
+        options = options_of(
+            self.source, self.mysql.name, start=self.settings["START"], flush=flush, flush_interval_s=0.05
+        )
+        sinks = [stream_sink(self.nats.url, format=message_format)]
+        requests = NatsSnapshotRequests(NatsOptions(url=self.nats.url), self.source)
+        tail = TailThread(config, sinks, MemoryPositionStore(), options, snapshots=requests)
+        with closing(requests), tail:
+            tail.wait_begun()
+            yield tail
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, in this process."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name in [name for name in os.environ if name.startswith("BINLOGSYNC_")]:
+                patch.delenv(name)
+            for name, value in self.settings.items():
+                patch.setenv(f"BINLOGSYNC_{name}", value)
+            with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+                code = main(arguments)
+        assert self.settings["MYSQL_PASSWORD"] not in out.getvalue() + err.getvalue()
+        return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
     def wait_snapshot(self) -> None:
         """Wait until a snapshot is done."""
@@ -176,6 +200,12 @@ def _total(rounds: Sequence[ConsumeResult]) -> Mapping[str, int]:
     for each in rounds:
         counts.update(each.counts)
     return counts
+
+
+@pytest.fixture(autouse=True)
+def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Changes come between the rows of a table. Each look for requests is a message to NATS, and its answer."""
+    use_small_slices(monkeypatch, 100, 50, poll_s=0.2)
 
 
 @pytest.fixture
@@ -236,14 +266,13 @@ def handlers(
 def test_what_is_built_from_the_stream_alone_equals_the_tables(deployment: SnapshotDeployment) -> None:
     folder, name = deployment.folder, deployment.mysql.name
     kept = {table: HandledRows() for table in TABLES}
-    with deployment.running("tail") as tail:
-        tail.wait_for_message("waiting for changes")
+    with deployment.tailing() as tail:
         with deployment.writing(1):
             done = deployment.run("snapshot", f"{name}.*", "--rows-per-second", "4000")
             handle(deployment, kept, count=ROWS // 2)
         assert done.returncode == 0, done.stderr
         assert " done: 3 tables" in done.stderr.splitlines()[-1]
-        deployment.wait_stored(tail)
+        tail.catch_up()
         handle(deployment, kept)
         for table in TABLES:
             deployment.consume(table, Mirror(folder / "plain.duckdb", name, table))
@@ -251,7 +280,6 @@ def test_what_is_built_from_the_stream_alone_equals_the_tables(deployment: Snaps
             deployment.consume(
                 table, Mirror(folder / "versions.duckdb", name, table, options=MirrorOptions(None, True))
             )
-        tail.interrupt()
     for table in TABLES:
         wanted = deployment.rows(table)
         assert len(kept[table].ids) == len(set(kept[table].ids))
@@ -273,15 +301,13 @@ def test_what_is_built_from_the_stream_alone_equals_the_tables(deployment: Snaps
 
 def test_groups_loaded_mirrors_and_conditions(deployment: SnapshotDeployment) -> None:
     folder, name = deployment.folder, deployment.mysql.name
-    deployment.settings |= {"FLUSH": "eager", "STREAM_FORMAT": "arrow"}
-    with deployment.running("tail") as tail:
-        tail.wait_for_message("waiting for changes")
+    with deployment.tailing(flush="eager", message_format="arrow") as tail:
         loaded = Mirror(folder / "loaded.duckdb", name, "things", config_of(deployment.mysql.server, deployment.source))
         with deployment.writing(7):
             assert deployment.run("snapshot", f"{name}.things", f"{name}.loose").returncode == 0
             deployment.consume("things", loaded, replace(QUICK, max_s=3))  # loads the rows, and gets them again
             assert deployment.run("snapshot", f"{name}.*").returncode == 0
-        deployment.wait_stored(tail)
+        tail.catch_up()
         group = {(name, table): Mirror(folder / "group.duckdb", name, table) for table in TABLES}
         with StreamReader(NatsOptions(url=deployment.nats.url), deployment.source) as reader:
             consume_together(reader, group, QUICK, threading.Event())
@@ -290,7 +316,6 @@ def test_groups_loaded_mirrors_and_conditions(deployment: SnapshotDeployment) ->
         assert done.returncode == 0
         few = Mirror(folder / "few.duckdb", name, "things")
         counts = deployment.consume("things", few, replace(QUICK, client_id="few", start="all"))
-        tail.interrupt()
     for table in TABLES:
         assert mirror_rows(folder / "group.duckdb", name, table) == deployment.rows(table)
     assert mirror_rows(folder / "loaded.duckdb", name, "things") == deployment.rows("things")
@@ -298,25 +323,21 @@ def test_groups_loaded_mirrors_and_conditions(deployment: SnapshotDeployment) ->
     assert counts["r"] > 0
 
 
-def test_a_table_that_is_not_captured_is_an_error(deployment: SnapshotDeployment) -> None:
-    with deployment.running("tail") as tail:
-        tail.wait_for_message("waiting for changes")
-        done = deployment.run("snapshot", "nowhere.*")
-        assert done.returncode == 1
-        assert "no captured table matches nowhere.*" in done.stderr
-        assert deployment.run("snapshot", "status").returncode == 0
-        tail.interrupt()
-
-
 def test_a_new_stream_begins_with_the_existing_rows_if_the_setting_says_so(deployment: SnapshotDeployment) -> None:
+    """With tails that are processes, and a request for a table that they do not capture."""
     name = deployment.mysql.name
     deployment.settings["SNAPSHOT"] = "initial"
-    for _ in range(2):  # a restart does not repeat it
+    for number in range(2):  # a restart does not repeat it
         with deployment.running("tail") as tail:
             tail.wait_for_message("waiting for changes")
             deployment.wait_snapshot()
+            if number == 1:
+                assert len(deployment.run("snapshot", "status").stdout.splitlines()) == 1
+                done = deployment.run("snapshot", "nowhere.*")
+                assert done.returncode == 1
+                assert "no captured table matches nowhere.*" in done.stderr
+                assert deployment.run("snapshot", "status").returncode == 0
             tail.interrupt()
-    assert len(deployment.run("snapshot", "status").stdout.splitlines()) == 1
     for table in TABLES:
         counts = deployment.consume(table, Mirror(deployment.folder / "first.duckdb", name, table))
         assert counts == {"r": ROWS}

@@ -19,12 +19,19 @@ from tests.cli_deployment import TIMEOUT_S
 from tests.databases import FreshDatabase
 from tests.duck import mirror_rows, query
 from tests.e2e.oracle import envelopes
+from tests.e2e.snapshot_scenario import use_small_slices
 from tests.e2e.test_snapshot_consumers import QUICK, ROWS, TABLES, HandledRows, SnapshotDeployment, handle, handlers
 from tests.nats_commands import ask, delete_stream
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.server
-FORMATS: list[dict[str, str]] = [{}, {"FLUSH": "eager", "STREAM_FORMAT": "arrow"}]
+FORMATS: list[dict[str, str]] = [{}, {"flush": "eager", "message_format": "arrow"}]
+
+
+@pytest.fixture(autouse=True)
+def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Changes come between the rows of a table. Each look for requests is a message to NATS, and its answer."""
+    use_small_slices(monkeypatch, 100, 50, poll_s=0.2)
 
 
 @pytest.fixture
@@ -53,15 +60,13 @@ def is_complete(deployment: SnapshotDeployment, kept: dict[str, HandledRows]) ->
 
 
 @pytest.mark.parametrize(
-    "settings", [FORMATS[0], pytest.param(FORMATS[1], marks=pytest.mark.exhaustive)], ids=["json", "arrow"]
+    "options", [FORMATS[0], pytest.param(FORMATS[1], marks=pytest.mark.exhaustive)], ids=["json", "arrow"]
 )
-def test_the_rows_reach_one_consumer_alone(deployment: SnapshotDeployment, settings: dict[str, str]) -> None:
-    deployment.settings |= settings
+def test_the_rows_reach_one_consumer_alone(deployment: SnapshotDeployment, options: dict[str, str]) -> None:
     name, file = deployment.mysql.name, deployment.folder / "other.duckdb"
     first, second = kept_rows(), kept_rows()
     counts: dict[str, Any] = {}
-    with deployment.running("tail") as tail:
-        tail.wait_for_message("waiting for changes")
+    with deployment.tailing(**options) as tail:
         handle(deployment, first, client_id="first")
         handle(deployment, second, client_id="second")
         deployment.consume("things", Mirror(file, name, "things"))
@@ -70,7 +75,7 @@ def test_the_rows_reach_one_consumer_alone(deployment: SnapshotDeployment, setti
             assert deployment.run("snapshot", *words).returncode == 0
             handle(deployment, first, count=ROWS // 2, client_id="first")
             deployment.wait_snapshot()
-        deployment.wait_stored(tail)
+        tail.catch_up()
         handle(deployment, first, client_id="first")
         handle(deployment, second, client_id="second")
         counts |= deployment.consume("things", Mirror(file, name, "things"))
@@ -79,7 +84,6 @@ def test_the_rows_reach_one_consumer_alone(deployment: SnapshotDeployment, setti
         assert "things for consumer binlogsync" not in done.stdout
         again = deployment.consume("things", Mirror(file, name, "things"))
         handle(deployment, first, client_id="first")
-        tail.interrupt()
     assert_complete(deployment, first)
     assert all(first[table].read for table in TABLES)
     assert not any(second[table].read for table in TABLES)
@@ -89,7 +93,7 @@ def test_the_rows_reach_one_consumer_alone(deployment: SnapshotDeployment, setti
     wanted = [row for row in deployment.rows("things") if row[0] < 100]
     assert query(file, f"SELECT count(*) FROM {name}.things WHERE id < 100") == [(len(wanted),)]
     assert set(wanted) <= set(mirror_rows(file, name, "things"))
-    if not settings:
+    if not options:
         assert not [each for each in envelopes(deployment.nats.url, deployment.source) if each["op"] == "r"]
 
 
@@ -98,10 +102,9 @@ def test_a_whole_table_is_reset_for_one_consumer_alone(deployment: SnapshotDeplo
     deployment.mysql.execute("CREATE TABLE heap (a INT, b VARCHAR(20))")
     deployment.mysql.execute("INSERT INTO heap VALUES (1, 'x'), (1, 'x'), (2, NULL)")
     options = [replace(QUICK, client_id=file.stem) for file in files]
-    with deployment.running("tail") as tail:
-        tail.wait_for_message("waiting for changes")
+    with deployment.tailing() as tail:
         deployment.mysql.execute("INSERT INTO heap VALUES (1, 'x'), (3, 'y')")
-        deployment.wait_stored(tail)
+        tail.catch_up()
         for file, chosen in zip(files, options, strict=True):
             deployment.consume("heap", Mirror(file, name, "heap"), chosen)
             assert mirror_rows(file, name, "heap") == deployment.rows("heap")
@@ -110,15 +113,13 @@ def test_a_whole_table_is_reset_for_one_consumer_alone(deployment: SnapshotDeplo
         found = [
             deployment.consume("heap", Mirror(file, name, "heap"), c) for file, c in zip(files, options, strict=True)
         ]
-        tail.interrupt()
     assert [dict(counts) for counts in found] == [{"t": 1, "r": 5}, {}]
     assert [mirror_rows(file, name, "heap") for file in files] == [deployment.rows("heap")] * 2
 
 
 def test_a_consumer_that_is_running_gets_the_rows_at_once(deployment: SnapshotDeployment) -> None:
     name, kept = deployment.mysql.name, kept_rows()
-    with deployment.running("tail") as tail:
-        tail.wait_for_message("waiting for changes")
+    with deployment.tailing() as tail:
         consumer = handlers(deployment, kept, client_id="app")
         running = threading.Thread(target=consumer.run)
         running.start()
@@ -128,12 +129,11 @@ def test_a_consumer_that_is_running_gets_the_rows_at_once(deployment: SnapshotDe
             with deployment.writing(9):
                 done = deployment.run("snapshot", f"{name}.*", "--consumer", "app")
                 assert done.returncode == 0, done.stderr
-            deployment.wait_stored(tail)
+            tail.catch_up()
             wait_until(lambda: is_complete(deployment, kept), TIMEOUT_S, "all rows and changes")
         finally:
             consumer.stop()
             running.join()
-        tail.interrupt()
     assert_complete(deployment, kept)
     assert all(kept[table].read for table in TABLES)
     handle(deployment, kept, client_id="app")  # its durables read one subject again
@@ -153,8 +153,7 @@ def test_a_table_without_a_key_is_reset_for_one_consumer(deployment: SnapshotDep
         for client, file in files.items():
             deployment.consume("heap", Mirror(file, name, "heap"), replace(QUICK, client_id=client))
 
-    with deployment.running("tail") as tail:
-        tail.wait_for_message("waiting for changes")
+    with deployment.tailing():
         mirror_heap()
         for number in range(2):
             mysql.execute("INSERT INTO heap VALUES (3, 'new')")
@@ -170,7 +169,6 @@ def test_a_table_without_a_key_is_reset_for_one_consumer(deployment: SnapshotDep
         mirror_heap()
         for file in files.values():
             assert mirror_rows(file, name, "heap") == deployment.rows("heap")
-        tail.interrupt()
     assert {each["op"] for each in envelopes(deployment.nats.url, deployment.source)} == {"c"}
     assert len(envelopes(deployment.nats.url, deployment.source, "one")) == 2 + (1 + 4) + (1 + 5) + (
         1 + 5
@@ -190,13 +188,11 @@ def test_mirrors_that_change_together_get_the_rows(deployment: SnapshotDeploymen
         consume_group()
         return all(mirror_rows(file, name, table) == deployment.rows(table) for table in TABLES)
 
-    with deployment.running("tail") as tail:
-        tail.wait_for_message("waiting for changes")
+    with deployment.tailing() as tail:
         consume_group()
         with deployment.writing(11):
             assert deployment.run("snapshot", f"{name}.*", "--consumer", "group", "--no-wait").returncode == 0
             consume_group(3.0)
             deployment.wait_snapshot()
-        deployment.wait_stored(tail)
+        tail.catch_up()
         wait_until(is_equal, TIMEOUT_S, "the mirrors to equal the tables")
-        tail.interrupt()
