@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from binlogsync.change import RowChange
 from binlogsync.mysql import MySQLConfig
 from binlogsync.position import BinlogPosition
 from tests.e2e.oracle import binlog_changes, envelopes
@@ -88,11 +89,12 @@ def check_envelopes(
     tables: Sequence[CheckedTable],
     select: Callable[[str], list[tuple[Any, ...]]],
     may_repeat: bool = False,
+    changes: Sequence[RowChange] | None = None,
 ) -> StreamFaults:
-    """`check_stream` for what was read from a stream."""
+    """`check_stream` for what was read from a stream, and from the binlog if that was read."""
     faults = StreamFaults()
     stream = [each for each in read if each["source"]["db"] == database]
-    changes = binlog_changes(config, database)
+    changes = binlog_changes(config, database) if changes is None else changes
     for table in tables:
         _check_table(table, stream, [c for c in changes if c.source.table == table.name], faults, may_repeat)
         names = ", ".join((*table.key, *table.values))
@@ -148,12 +150,14 @@ def _check_table(
             faults.add("double", f"{table.name} {key} at {place}")
         seen.add((each["transaction"]["id"], key))
         state.apply("r", None, each["after"])
-        for known, value in state.rows.items():
-            if truth.rows.get(known) != value:
-                faults.add("wrong", f"{table.name} {known} at {place}: {value}, the table has {truth.rows.get(known)}")
+        if not state.rows.items() <= truth.rows.items():  # the comparison of each row alone takes ten times as long
+            for known, value in state.rows.items():
+                if truth.rows.get(known) != value:
+                    wanted = truth.rows.get(known)
+                    faults.add("wrong", f"{table.name} {known} at {place}: {value}, the table has {wanted}")
         last = table.order(key)
-        for known in truth.rows:
-            if known not in state.rows and table.order(known) <= last:
+        for known in truth.rows.keys() - state.rows.keys():
+            if table.order(known) <= last:
                 faults.add("missing", f"{table.name} {known} at {place}, when {key} was published")
 
 

@@ -16,7 +16,13 @@ from binlogsync.codec import subjects
 from binlogsync.mysql import MySQLConfig
 from tests.databases import FreshDatabase
 from tests.e2e.oracle import binlog_changes, envelopes
-from tests.e2e.snapshot_oracle import StreamFaults, check_envelopes, place_of_change, place_of_envelope
+from tests.e2e.snapshot_oracle import (
+    CheckedTable,
+    StreamFaults,
+    check_envelopes,
+    place_of_change,
+    place_of_envelope,
+)
 
 Row: TypeAlias = tuple[Any, ...]
 HEAP = "heap"
@@ -54,16 +60,21 @@ HEAP_OPERATIONS = (_insert, _insert, _update, _delete, _write_others, _write_oth
 
 
 def check_heap(
-    config: MySQLConfig, url: str, database: str, select: Callable[[str], list[tuple[Any, ...]]]
+    config: MySQLConfig,
+    url: str,
+    database: str,
+    select: Callable[[str], list[tuple[Any, ...]]],
+    keyed: Sequence[CheckedTable] = (),
 ) -> StreamFaults:
     """Compare the stream with the binlog after the last row of each snapshot, and with SELECT at the end.
 
-    After it, each change has to find the rows that it changes. `published` counts the snapshots that are complete.
+    After it, each change has to find the rows that it changes. `published` counts the snapshots that are complete. The
+    tables `keyed` have a key, and are checked as by `check_stream`.
     """
-    found = envelopes(url, config.source)
-    faults = check_envelopes(found, config, database, (), select)
+    found, logged = envelopes(url, config.source), binlog_changes(config, database)
+    faults = check_envelopes(found, config, database, keyed, select, may_repeat=True, changes=logged)
     stream = [each for each in found if _is_of(each, database)]
-    changes = [each for each in binlog_changes(config, database) if each.source.table == HEAP]
+    changes = [each for each in logged if each.source.table == HEAP]
     state, truth = Counter[Row](), Counter[Row]()
     at, is_complete = 0, False
     for each in stream:
