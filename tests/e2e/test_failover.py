@@ -37,7 +37,7 @@ SESSIONS = {
     "mysql": ("SET gtid_next = 'AUTOMATIC'", "SET gtid_next = 'AUTOMATIC:blue'", "SET gtid_next = 'AUTOMATIC:red'"),
     "mariadb": ("SET gtid_domain_id = 0", "SET gtid_domain_id = 1", "SET gtid_domain_id = 0"),
 }
-MIDDLE = b"number 2000 of three thousand"
+MIDDLE = b"number 600 of nine hundred"
 PASSWORD = "the same on all of them"
 
 
@@ -144,7 +144,7 @@ def write_big(server: DatabaseServer) -> None:
     database.execute("CREATE TABLE IF NOT EXISTS loads (id INT PRIMARY KEY AUTO_INCREMENT, n INT, note VARCHAR(60))")
     database.execute("BEGIN")
     with database.connection.cursor() as cursor:
-        rows = [(number, f"number {number:04} of three thousand, a bit longer") for number in range(3000)]
+        rows = [(number, f"number {number:03} of nine hundred, a bit longer") for number in range(900)]
         cursor.executemany("INSERT INTO loads (n, note) VALUES (%s, %s)", rows)
         cursor.execute("UPDATE loads SET n = n + 1 ORDER BY id DESC LIMIT 300")
     database.execute("COMMIT")

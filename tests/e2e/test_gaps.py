@@ -202,69 +202,71 @@ def test_a_stream_that_was_recreated_from_the_beginning_has_no_gap(scenario: Gap
     assert ([each.gap for each in found if each.gap], scenario.gaps(), scenario.rows()) == ([], [], [1])
 
 
-def test_an_accepted_gap_of_the_binlog_reaches_every_consumer(nats_server: NATSServer, tmp_path: Path) -> None:
-    with servers.mysql() as server, fresh_database(server) as database:
-        scenario = GapScenario(database, nats_server.url, tmp_path)
-        for table in ("t", "u", "gone"):
-            database.execute(f"CREATE TABLE {table} (id INT PRIMARY KEY)")
-            database.execute(f"INSERT INTO {table} VALUES (1)")
-        scenario.tail()
-        handler = TableProgress(DuckStore(tmp_path / "handler.duckdb", error=ConsumeError))
-        for table in ("t", "u", "gone"):
-            scenario.consume(scenario.mirror(table=table), table)
+def test_an_accepted_gap_of_the_binlog_reaches_every_consumer(
+    mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path
+) -> None:
+    scenario = GapScenario(mysql, nats_server.url, tmp_path)
+    for table in ("t", "u", "gone"):
+        mysql.execute(f"CREATE TABLE {table} (id INT PRIMARY KEY)")
+        mysql.execute(f"INSERT INTO {table} VALUES (1)")
+    scenario.tail()
+    handler = TableProgress(DuckStore(tmp_path / "handler.duckdb", error=ConsumeError))
+    for table in ("t", "u", "gone"):
+        scenario.consume(scenario.mirror(table=table), table)
+    scenario.consume(scenario.handler(handler))
+    mysql.execute("INSERT INTO t VALUES (2), (3)")
+    mysql.execute("DELETE FROM t WHERE id = 1")
+    mysql.execute("DROP TABLE gone")
+    scenario.purge_binlog()
+    scenario.tail(accept_gap="the disk was full")
+
+    scenario.consume(mirror_without_source(scenario))
+    assert (scenario.rows(), [gap.kind for gap in scenario.gaps()]) == ([1], ["accepted"])
+    assert "the disk was full" in scenario.gaps()[0].detail
+    scenario.consume(scenario.mirror())
+    assert (scenario.rows(), scenario.gaps()) == ([2, 3], [])
+    with StreamReader(NatsOptions(url=scenario.url), scenario.config.source) as reader:
+        mirrors = {(scenario.database.name, name): scenario.mirror(table=name) for name in ("u", "gone")}
+        consume_together(reader, mirrors, QUICK, threading.Event())
+    assert (scenario.rows("u"), scenario.gaps("u"), scenario.gaps("gone")) == ([1], [], [])
+    assert query(scenario.path, "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'gone'") == [(0,)]
+
+    mysql.execute("INSERT INTO t VALUES (4)")
+    scenario.tail()
+    for _ in range(2):
         scenario.consume(scenario.handler(handler))
-        database.execute("INSERT INTO t VALUES (2), (3)")
-        database.execute("DELETE FROM t WHERE id = 1")
-        database.execute("DROP TABLE gone")
-        scenario.purge_binlog()
-        scenario.tail(accept_gap="the disk was full")
-
-        scenario.consume(mirror_without_source(scenario))
-        assert (scenario.rows(), [gap.kind for gap in scenario.gaps()]) == ([1], ["accepted"])
-        assert "the disk was full" in scenario.gaps()[0].detail
-        scenario.consume(scenario.mirror())
-        assert (scenario.rows(), scenario.gaps()) == ([2, 3], [])
-        with StreamReader(NatsOptions(url=scenario.url), scenario.config.source) as reader:
-            mirrors = {(scenario.database.name, name): scenario.mirror(table=name) for name in ("u", "gone")}
-            consume_together(reader, mirrors, QUICK, threading.Event())
-        assert (scenario.rows("u"), scenario.gaps("u"), scenario.gaps("gone")) == ([1], [], [])
-        assert query(scenario.path, "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'gone'") == [(0,)]
-
-        database.execute("INSERT INTO t VALUES (4)")
-        scenario.tail()
-        for _ in range(2):
-            scenario.consume(scenario.handler(handler))
-            assert len(open_gaps(handler, scenario.key())) == 1
-        assert scenario.handled == [1, 4]
-        with pytest.raises(ConfigError, match="give the reason"):
-            acknowledge_gaps(handler, scenario.key(), " ", "me")
-        acknowledge_gaps(handler, scenario.key(), "done by hand", "me")
-        assert open_gaps(handler, scenario.key()) == []
-        (gap,) = gaps_of(handler, scenario.key())
-        assert (gap.resolution, gap.resolved_by) == ("done by hand", "me")
+        assert len(open_gaps(handler, scenario.key())) == 1
+    assert scenario.handled == [1, 4]
+    with pytest.raises(ConfigError, match="give the reason"):
+        acknowledge_gaps(handler, scenario.key(), " ", "me")
+    acknowledge_gaps(handler, scenario.key(), "done by hand", "me")
+    assert open_gaps(handler, scenario.key()) == []
+    (gap,) = gaps_of(handler, scenario.key())
+    assert (gap.resolution, gap.resolved_by) == ("done by hand", "me")
 
 
-def test_an_accepted_gap_requests_a_snapshot_if_the_setting_says_so(nats_server: NATSServer, tmp_path: Path) -> None:
-    with servers.mysql() as server, fresh_database(server) as database:
-        scenario = GapScenario(database, nats_server.url, tmp_path)
-        database.execute("CREATE TABLE t (id INT PRIMARY KEY)")
-        database.execute("INSERT INTO t VALUES (1)")
-        scenario.tail()
-        handler = TableProgress(DuckStore(tmp_path / "handler.duckdb", error=ConsumeError))
-        scenario.consume(scenario.handler(handler))
-        database.execute("INSERT INTO t VALUES (2), (3)")
-        scenario.purge_binlog()
-        requests = MemorySnapshotRequests()
-        for accept_gap in ("the disk was full", ""):
-            options = replace(scenario.options, snapshot="when_needed", accept_gap=accept_gap)
-            sinks: list[Sink] = [stream_sink(scenario.url)]
-            with TailThread(scenario.config, sinks, scenario.store, options, snapshots=requests) as tail:
-                tail.wait_begun()
-                wait_until(lambda: all(each.status.has_ended for each in requests.list()), 60, "the snapshot to end")
-        [stored] = requests.list()
-        assert (stored.request.patterns, stored.status.state) == ((f"{database.name}.*",), "done")
-        scenario.consume(scenario.handler(handler))
-        assert scenario.handled == [1, 1, 2, 3]
+def test_an_accepted_gap_requests_a_snapshot_if_the_setting_says_so(
+    mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path
+) -> None:
+    scenario = GapScenario(mysql, nats_server.url, tmp_path)
+    mysql.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+    mysql.execute("INSERT INTO t VALUES (1)")
+    scenario.tail()
+    handler = TableProgress(DuckStore(tmp_path / "handler.duckdb", error=ConsumeError))
+    scenario.consume(scenario.handler(handler))
+    mysql.execute("INSERT INTO t VALUES (2), (3)")
+    scenario.purge_binlog()
+    requests = MemorySnapshotRequests()
+    for accept_gap in ("the disk was full", ""):
+        options = replace(scenario.options, snapshot="when_needed", accept_gap=accept_gap)
+        sinks: list[Sink] = [stream_sink(scenario.url)]
+        with TailThread(scenario.config, sinks, scenario.store, options, snapshots=requests) as tail:
+            tail.wait_begun()
+            wait_until(lambda: all(each.status.has_ended for each in requests.list()), 60, "the snapshot to end")
+    [stored] = requests.list()
+    assert (stored.request.patterns, stored.status.state) == ((f"{mysql.name}.*",), "done")
+    scenario.consume(scenario.handler(handler))
+    assert scenario.handled == [1, 1, 2, 3]
 
 
 def test_a_gap_of_a_handler_is_stored_in_nats_too(scenario: GapScenario) -> None:

@@ -49,8 +49,8 @@ class RewoundConsumer:
         self.key = ProgressKey("binlogsync", tailed.source, tailed.database, table)
         self.audit = path.with_name("audit.duckdb")
 
-    def drain(self) -> ConsumeResult:
-        options = ConsumeOptions(idle_s=0.3, gather_s=0.05, max_changes=200)
+    def drain(self, max_changes: int = 1000) -> ConsumeResult:
+        options = ConsumeOptions(idle_s=0.3, gather_s=0.05, max_changes=max_changes)
         with self.tailed.sources(self.table) as sources:
             assert sources.stream is not None
             rounds = drain(sources.stream.reader, (self.tailed.database, self.table), self.make(), options)
@@ -148,7 +148,7 @@ def test_a_running_consumer_fails_at_its_next_transaction(tailed: TailedWorkload
 
     consuming = RewoundConsumer(tailed, path, "customers", lambda: MovedMeanwhile(CustomerRow, handler, path))
     with pytest.raises(ConsumeError, match="if the consumer was rewound, run it again"):
-        consuming.drain()
+        consuming.drain(max_changes=200)
     done_first = consuming.ids()
     expected = ids_of(tailed, "customers")
     assert done_first == expected[: len(done_first)]
