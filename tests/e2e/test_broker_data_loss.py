@@ -40,7 +40,7 @@ class BrokerLossScenario:
         self.mysql, self.nats, self.folder = mysql, nats, folder
         self.source = f"loses-{mysql.name}"
         self.config = config_of(mysql.server, self.source)
-        self.writers = Writers(mysql, seed=4)
+        self.writers = Writers(mysql, seed=4, pause_s=0.1)
         self.store = MemoryPositionStore()
         self.audit = folder / "audit.duckdb"
 
@@ -86,12 +86,12 @@ def scenario(mysql: FreshDatabase, tmp_path: Path) -> Iterator[BrokerLossScenari
 
 def test_loss_while_the_tail_is_running(scenario: BrokerLossScenario, caplog: pytest.LogCaptureFixture) -> None:
     with scenario.writers.running(), scenario.tail() as tail:
-        tail.wait_stored(200)
+        tail.wait_stored(100)
         scenario.copy_files()
-        tail.wait_stored(tail.progress.changes + 300)
+        tail.wait_stored(tail.progress.changes + 150)
         scenario.mirror_all(max_s=1.0)
         scenario.put_files_back()
-        tail.wait_stored(tail.progress.changes + 200)
+        tail.wait_stored(tail.progress.changes + 100)
         scenario.writers.stop()
         tail.catch_up()
     said = "\n".join(tail.progress.recoveries)
@@ -105,13 +105,13 @@ def test_loss_while_the_tail_is_running(scenario: BrokerLossScenario, caplog: py
 def test_loss_while_the_tail_is_stopped(scenario: BrokerLossScenario, caplog: pytest.LogCaptureFixture) -> None:
     with scenario.writers.running():
         with scenario.tail() as tail:
-            tail.wait_stored(200)
+            tail.wait_stored(100)
             scenario.copy_files()
-            tail.wait_stored(tail.progress.changes + 300)
+            tail.wait_stored(tail.progress.changes + 150)
             scenario.mirror_all(max_s=1.0)
         scenario.put_files_back()
         with scenario.tail() as again:
-            again.wait_stored(200)
+            again.wait_stored(100)
             scenario.writers.stop()
             again.catch_up()
     assert "jetstream ends at" in again.progress.recoveries[0]
@@ -129,7 +129,7 @@ def test_loss_of_the_whole_stream(
     """
     with scenario.writers.running():
         with scenario.tail() as tail:
-            tail.wait_stored(200)
+            tail.wait_stored(100)
             scenario.writers.stop()
             tail.catch_up()
             scenario.mirror_all()

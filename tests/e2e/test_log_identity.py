@@ -230,36 +230,28 @@ def test_a_tail_resumes_exactly_with_an_unchanged_log(scenario: LogIdentityScena
 
 
 @pytest.mark.server
-def test_a_server_restored_to_an_older_state_is_refused(scenario: LogIdentityScenario, tmp_path: Path) -> None:
-    """It writes other rows at the file names, offsets and GTIDs that were read; the tail is at the start of a file."""
-    backup(scenario.server, tmp_path / "older")
-    with scenario.tail(start="now") as tail:
-        tail.wait_begun()
-        scenario.write(2)
-        run(scenario.server, "FLUSH BINARY LOGS")
-        scenario.catch_up(tail)
-    scenario.server.stop()
-    shutil.rmtree(scenario.server.data_dir)
-    shutil.copytree(tmp_path / "older", scenario.server.data_dir)
-    scenario.server.start()
-    scenario.write(4)
-    run(scenario.server, "FLUSH BINARY LOGS")
-    scenario.write(12)
-    scenario.refused()
+def test_a_clone_and_a_server_restored_to_an_older_state(scenario: LogIdentityScenario, tmp_path: Path) -> None:
+    """A clone is resumed only if it has all stored transactions, and a server without the last of them is refused.
 
-
-@pytest.mark.server
-def test_a_clone_is_resumed_only_if_it_has_all_stored_transactions(
-    scenario: LogIdentityScenario, tmp_path: Path
-) -> None:
+    The clone and the restored server are made of one backup.
+    """
     with scenario.tail(start="now") as tail:
         tail.wait_begun()
         scenario.write(3)
         scenario.catch_up(tail)
-    backup(scenario.server, tmp_path / "clone")
-    (tmp_path / "clone" / "auto.cnf").unlink(missing_ok=True)  # MySQL makes another UUID
+    backup(scenario.server, tmp_path / "older")
+    resume_clone(scenario, tmp_path)
+    restored = replace(
+        scenario, source=f"{scenario.source}r", audit=tmp_path / "restored.duckdb", store=MemoryPositionStore()
+    )
+    refuse_restored(restored, tmp_path / "older")
+
+
+def resume_clone(scenario: LogIdentityScenario, folder: Path) -> None:
+    shutil.copytree(folder / "older", folder / "clone")
+    (folder / "clone" / "auto.cnf").unlink(missing_ok=True)  # MySQL makes another UUID
     with ExitStack() as stack:
-        clone = replace(scenario, server=start_server(scenario.kind, stack, tmp_path / "clone"))
+        clone = replace(scenario, server=start_server(scenario.kind, stack, folder / "clone"))
         clone.write(2)
         if scenario.kind == "no gtids":
             assert "cannot locate it without GTIDs" in clone.refused()
@@ -272,6 +264,23 @@ def test_a_clone_is_resumed_only_if_it_has_all_stored_transactions(
         error = tail.end()
     assert isinstance(error, PositionError)
     assert "does not have stored transactions" in str(error)
+
+
+def refuse_restored(scenario: LogIdentityScenario, older: Path) -> None:
+    """It writes other rows at the file names, offsets and GTIDs that were read; the tail is at the start of a file."""
+    with scenario.tail(start="now") as tail:
+        tail.wait_begun()
+        scenario.write(2)
+        run(scenario.server, "FLUSH BINARY LOGS")
+        scenario.catch_up(tail)
+    scenario.server.stop()
+    shutil.rmtree(scenario.server.data_dir)
+    shutil.copytree(older, scenario.server.data_dir)
+    scenario.server.start()
+    scenario.write(4)
+    run(scenario.server, "FLUSH BINARY LOGS")
+    scenario.write(12)
+    scenario.refused()
 
 
 def backup(server: DatabaseServer, to: Path) -> None:

@@ -41,6 +41,8 @@ from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
 from tests.e2e.writers import Writers
 from tests.waiting import wait_until
 
+PAUSE_S = 0.3
+"""The longest pause of a writer: an outage takes seconds, and what is written meanwhile is checked too."""
 _HOLD = """
 import duckdb, sys, time
 while True:
@@ -60,9 +62,16 @@ def own_nats() -> Iterator[NATSServer]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[servers.MySQLServer]:
+    """A server that tests of this file stop, and whose binlogs they purge."""
+    with servers.mysql() as server:
+        yield server
+
+
 @pytest.fixture
-def own_mysql() -> Iterator[FreshDatabase]:
-    with servers.mysql() as server, fresh_database(server) as database:
+def own_mysql(own_server: servers.MySQLServer) -> Iterator[FreshDatabase]:
+    with fresh_database(own_server) as database:
         yield database
 
 
@@ -82,15 +91,15 @@ def hold_file_open(path: Path) -> Iterator[int]:
 
 def test_the_broker_restarts(mysql: FreshDatabase, own_nats: NATSServer) -> None:
     source = f"nats-{mysql.name}"
-    config, writers = config_of(mysql.server, source), Writers(mysql, seed=5)
+    config, writers = config_of(mysql.server, source), Writers(mysql, seed=5, pause_s=PAUSE_S)
     with (
         writers.running(),
         TailThread(config, [stream_sink(own_nats.url)], MemoryPositionStore(), options_of(source, mysql.name)) as tail,
     ):
-        for stop in (own_nats.stop, own_nats.kill, own_nats.kill):
+        for stop in (own_nats.stop, own_nats.kill):
             tail.wait_stored(tail.progress.changes + 100)
             stop()
-            writers.write_big()
+            writers.write_big(450)
             own_nats.start()
         writers.stop()
         tail.catch_up()
@@ -105,7 +114,7 @@ def test_mysql_restarts(own_mysql: FreshDatabase, nats_server: NATSServer) -> No
         for stop in (server.stop, server.kill):
             stored = tail.progress.changes
             with server.connect(database=own_mysql.name) as connection, connection.cursor() as cursor:
-                cursor.executemany("INSERT INTO t (n) VALUES (%s)", [(n,) for n in range(500)])
+                cursor.executemany("INSERT INTO t (n) VALUES (%s)", [(n,) for n in range(250)])
                 cursor.execute("UPDATE t SET n = n + 1 WHERE id % 3 = 0")
             tail.wait_stored(stored + 100)
             seen = len(tail.progress.recoveries)
@@ -121,7 +130,7 @@ def test_mysql_restarts(own_mysql: FreshDatabase, nats_server: NATSServer) -> No
 
 def test_the_position_store_restarts(mysql: FreshDatabase, nats_server: NATSServer) -> None:
     source = f"redis-{mysql.name}"
-    config, writers = config_of(mysql.server, source), Writers(mysql, seed=6)
+    config, writers = config_of(mysql.server, source), Writers(mysql, seed=6, pause_s=PAUSE_S)
     with servers.redis() as redis:
         store = RedisPositionStore(RedisOptions(port=redis.port, password=redis.password, timeout_s=0.5))
         with (
@@ -147,7 +156,7 @@ def test_the_audit_log_is_locked_by_another_process(
     mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path
 ) -> None:
     source, audit, store = f"audit-{mysql.name}", tmp_path / "audit.duckdb", MemoryPositionStore()
-    config, writers = config_of(mysql.server, source), Writers(mysql, seed=7)
+    config, writers = config_of(mysql.server, source), Writers(mysql, seed=7, pause_s=PAUSE_S)
 
     def tail(retry_s: float) -> TailThread:
         sinks: list[Sink] = [stream_sink(nats_server.url), AuditSink(audit, timeout_s=0.5)]

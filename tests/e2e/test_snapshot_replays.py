@@ -32,7 +32,7 @@ from binlogsync.replay.to_tables import TableTarget
 from binlogsync.servers import NATSServer
 from binlogsync.sinks.jetstream import JetStreamOptions
 from binlogsync.targets.duckdb.store import DuckStore
-from tests.databases import MARIADB_TOO, FreshDatabase
+from tests.databases import MARIADB_TOO, FreshDatabase, fresh_database
 from tests.duck import mirror_rows
 from tests.e2e.oracle import table_rows
 from tests.e2e.snapshot_oracle import CheckedTable
@@ -43,7 +43,7 @@ from tests.nats_commands import delete_stream
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 QUICK = ConsumeOptions(idle_s=0.3, gather_s=0.05)
-ROWS = 150
+ROWS = 90
 
 
 @dataclass(frozen=True)
@@ -102,10 +102,11 @@ class ReplayedStream:
         raise AssertionError("unreachable")
 
 
-@pytest.fixture(params=["mysql", MARIADB_TOO])
+@pytest.fixture(scope="module", params=["mysql", MARIADB_TOO])
 def filled(request: pytest.FixtureRequest, nats_server: NATSServer) -> Iterator[ReplayedStream]:
-    database: FreshDatabase = request.getfixturevalue(request.param)
-    with pytest.MonkeyPatch.context() as patch:
+    """One stream for all tests: none depends on what another one adds to it."""
+    server = request.getfixturevalue(f"{request.param}_server")
+    with pytest.MonkeyPatch.context() as patch, fresh_database(server) as database:
         use_small_slices(patch)
         made = ReplayedStream(database, nats_server.url)
         yield made

@@ -79,11 +79,11 @@ class Writers:
         """FLUSH BINARY LOGS."""
         self._database.execute("FLUSH BINARY LOGS")
 
-    def write_big(self) -> None:
+    def write_big(self, rows: int = BIG) -> None:
         """One transaction of many rows, more than a flush holds."""
         with self._connect() as connection, connection.cursor() as cursor:
             for part in range(3):
-                cursor.executemany("INSERT INTO visits VALUES (%s, %s)", [(f"big {part}", n) for n in range(BIG // 3)])
+                cursor.executemany("INSERT INTO visits VALUES (%s, %s)", [(f"big {part}", n) for n in range(rows // 3)])
             cursor.execute("UPDATE visits SET n = n + 1 WHERE page = 'big 1' LIMIT 300")
             connection.commit()
 
