@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from binlogsync.consume.engine import consume
 from binlogsync.errors import ConsumeError
 from binlogsync.mirror import repair as mirror_repair
 from binlogsync.mirror.repair import Repair, Repairer
@@ -40,8 +41,10 @@ def consuming(scenario: Loads, new_mirror: Callable[[], Mirror]) -> Iterator[Non
     stop = threading.Event()
 
     def work() -> None:
-        while not stop.is_set():
-            scenario.consume(new_mirror(), stop)
+        with StreamReader(NatsOptions(url=scenario.nats_url), scenario.config.source) as reader:
+            while not stop.is_set():
+                mirror = new_mirror()
+                consume(reader, mirror.names, mirror, OPTIONS, stop)
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from binlogsync import servers
 from binlogsync.codec.subjects import stream_name
 from binlogsync.consume.progress import ProgressKey
 from binlogsync.errors import ConsumeError
@@ -24,7 +23,7 @@ from binlogsync.targets.duckdb.file import META_SCHEMA, DuckFile
 from binlogsync.targets.factory import open_store
 from dagster_binlogsync.consume.stored_progress import StoredProgress
 from tests.binlog.exact.type_sample import MARIADB, MYSQL
-from tests.databases import MARIADB_TOO, FreshDatabase, fresh_database
+from tests.databases import MARIADB_TOO, FreshDatabase
 from tests.e2e.held_loads import finish, held_loads
 from tests.e2e.loads import (
     OPTIONS,
@@ -32,8 +31,6 @@ from tests.e2e.loads import (
     Loads,
     TableWriters,
     check_equal,
-    create_table,
-    loads,
     rows_read,
     table_loads,
 )
@@ -94,18 +91,6 @@ def test_a_load_under_writes_is_resumed_after_a_stop_and_a_kill(
         assert f"{scenario.database.name}.t: the load resumes after" in caplog.text
         assert "the load begins again" not in caplog.text
     check_equal(scenario)
-
-
-def test_a_server_without_gtids_is_locked_for_a_moment_only(nats_server: NATSServer, tmp_path: Path) -> None:
-    options = {"gtid_mode": "OFF", "enforce_gtid_consistency": "OFF"}
-    with servers.mysql(options=options) as server, fresh_database(server) as database:
-        create_table(database)
-        with loads(database, nats_server.url, tmp_path) as scenario:
-            with TableWriters(database, seed=11, pause_s=0.04):
-                scenario.tail.wait_stored(20)
-                mirror = (tmp_path / "mirrors.duckdb", (database.name, "t"))
-                scenario.consume_until(lambda: mirror_table_rows(*mirror) is not None, scenario.mirror("t"))
-            check_equal(scenario)
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,8 @@ from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 _KILLS = 2
+PAUSE_S = 0.1
+"""The longest pause of a writer: processes take seconds to start, and what is written meanwhile is checked too."""
 
 
 @pytest.mark.parametrize(
@@ -70,7 +72,7 @@ def test_a_snapshot_goes_on_after_kills(
         for table in TABLES:
             mirror(nats_server.url, source, tmp_path / "mirror.db", (mysql.name, table.name), max_s, client_id)
 
-    with closing(requests), SnapshotWriters(mysql, 3).running():
+    with closing(requests), SnapshotWriters(mysql, 3, pause_s=PAUSE_S).running():
         id = ""
 
         def rows() -> int:
@@ -129,7 +131,7 @@ def test_a_whole_table_is_published_again_after_a_kill(
     tail = {"positions": str(tmp_path / "positions.db"), "nats": nats_server.url, "options": options}
     tail["mysql"] = {name: value for name, value in asdict(config).items() if name != "tls"}
     requests = NatsSnapshotRequests(NatsOptions(url=nats_server.url), source)
-    with closing(requests), SnapshotWriters(mysql, 3, operations=HEAP_OPERATIONS).running():
+    with closing(requests), SnapshotWriters(mysql, 3, operations=HEAP_OPERATIONS, pause_s=PAUSE_S).running():
         killed = {**tail, "owner": "killed", "is_killed_among_rows": True}
         with running("tests.e2e.tail_process", killed, tmp_path / "tail.log") as process:
             wait_until(lambda: position_store.checkpoints.load(source), 60, "a checkpoint")

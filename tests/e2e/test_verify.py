@@ -31,7 +31,7 @@ class VerifyScenario:
     def __init__(self, mysql: FreshDatabase, nats: NATSServer, path: Path) -> None:
         self.mysql, self.url, self.path = mysql, nats.url, path
         self.config = config_of(mysql.server, f"verify-{mysql.name}")
-        self.writers = Writers(mysql, seed=5)
+        self.writers = Writers(mysql, seed=5, pause_s=0.15)
         self.stop = threading.Event()
         self._thread = threading.Thread(target=self._mirror, daemon=True)
 
