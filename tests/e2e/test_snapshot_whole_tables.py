@@ -51,7 +51,7 @@ def check(scenario: Snapshots, keyed: Sequence[CheckedTable] = ()) -> StreamFaul
 
 def simulate(database: FreshDatabase, url: str, seed: int, *, rounds: int = 2, **options: Any) -> StreamFaults:
     """Snapshots beside writers, and one while nothing is written; `numbers`, with a key, is read in chunks."""
-    scenario = scenario_of(database, url, 100)
+    scenario = scenario_of(database, url)
     database.execute("INSERT INTO numbers VALUES " + ", ".join(f"({n}, {n}, 'old')" for n in range(0, 400, 4)))
     with scenario.tail(**options) as tail:
         with SnapshotWriters(database, seed, operations=HEAP_OPERATIONS).running() as writers:
