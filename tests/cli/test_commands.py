@@ -1,11 +1,14 @@
-"""The command line as a user runs it: a separate process, a real MySQL and NATS, settings in a .env file."""
+"""The command line as a user runs it: a real MySQL and NATS, settings in a .env file.
+
+Commands whose signals, pipes or start matter are processes. Others run in this one.
+"""
 
 from __future__ import annotations
 
 import json
-import os
+import logging
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,11 +16,11 @@ from typing import Any
 import pytest
 from nats.js.api import ConsumerConfig
 
-from binlogsync.cli.main import main
 from binlogsync.nats.client import NatsConnection, NatsOptions
 from binlogsync.servers import MySQLServer, NATSServer
 from binlogsync.stores.sqlite import SQLitePositionStore
 from tests.cli_deployment import TIMEOUT_S, Deployment
+from tests.cli_here import run_here, tailing_here
 from tests.databases import FreshDatabase, fresh_database
 from tests.nats_commands import delete_stream
 from tests.waiting import wait_until
@@ -56,37 +59,19 @@ def unchanged(
         yield fill(made)
 
 
-def fill(deployment: Deployment) -> Deployment:
-    """Three changes of `t` and one of `other` in the stream."""
+def write_four_changes(deployment: Deployment) -> None:
+    """Three changes of `t` and one of `other`."""
     deployment.mysql.execute("INSERT INTO t VALUES (1, 'a'), (2, 'b')")
     deployment.mysql.execute("INSERT INTO other VALUES (7)")
     deployment.mysql.execute("UPDATE t SET v = 'c' WHERE id = 2")
-    with deployment.running("tail") as tail:
-        tail.wait_for_message(" changes stored")
-        wait_until(lambda: durables(deployment)[0] >= 4, TIMEOUT_S, "four messages")
-        assert "4 changes stored" in tail.interrupt().splitlines()[-1]
+
+
+def fill(deployment: Deployment) -> Deployment:
+    """Four changes in the stream."""
+    write_four_changes(deployment)
+    with tailing_here(deployment) as tail:
+        tail.wait_stored(4)
     return deployment
-
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def run_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command of a deployment in this process, which has loaded the libraries already."""
-
-    def run(deployment: Deployment, *arguments: str) -> subprocess.CompletedProcess[str]:
-        deployment.command()  # writes the settings
-        with monkeypatch.context() as patch:
-            patch.chdir(deployment.folder)
-            for name in [name for name in os.environ if name.startswith("BINLOGSYNC_")]:
-                patch.delenv(name)
-            code = main(arguments)
-        output = capsys.readouterr()
-        assert deployment.settings["MYSQL_PASSWORD"] not in output.out + output.err
-        return subprocess.CompletedProcess(arguments, code, output.out, output.err)
-
-    return run
 
 
 def durables(deployment: Deployment) -> tuple[int, int]:
@@ -113,31 +98,33 @@ def status_of(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
     return {line[9:].split(":")[0]: line for line in done.stdout.splitlines()}
 
 
-def test_tail_stores_resumes_and_releases_its_lease(filled: Deployment) -> None:
-    store = SQLitePositionStore(filled.folder / ".binlogsync" / "positions.db")
-    assert store.checkpoints.load(filled.source) is not None
-    lease = store.leases.load(filled.source)
+def assert_stored_and_released(deployment: Deployment) -> None:
+    """The position store has a checkpoint, and the lease is free."""
+    store = SQLitePositionStore(deployment.folder / ".binlogsync" / "positions.db")
+    assert store.checkpoints.load(deployment.source) is not None
+    lease = store.leases.load(deployment.source)
     store.close()
     assert lease is not None
     assert lease.released
-    filled.mysql.execute("DELETE FROM t WHERE id = 1")
-    with filled.running("tail") as tail:
-        wait_until(lambda: durables(filled)[0] >= 5, TIMEOUT_S, "the delete")
-        assert "1 changes stored" in tail.interrupt().splitlines()[-1]
 
 
 @pytest.mark.slow
-def test_tail_says_what_it_waits_for(deployment: Deployment) -> None:
+def test_tail_says_what_it_waits_for_stores_and_releases_its_lease(deployment: Deployment) -> None:
     server = deployment.mysql.server
+    write_four_changes(deployment)
     with deployment.running("tail") as tail:
         tail.wait_for_message("waiting for changes")
-        first = tail.interrupt().splitlines()[1:4]
-    texts = [line.partition(f"{deployment.source}: ")[2] for line in first]
+        tail.wait_for_message(" changes stored")
+        wait_until(lambda: durables(deployment)[0] >= 4, TIMEOUT_S, "four messages")
+        lines = tail.interrupt().splitlines()
+    assert "4 changes stored" in lines[-1]
+    texts = [line.partition(f"{deployment.source}: ")[2] for line in lines[1:4]]
     assert texts[:2] == [
         f"connecting to MySQL at {server.host}:{server.port}",
         f"opening the stream at {deployment.nats.url}",
     ]
     assert texts[2].startswith("reading from binlog.")
+    assert_stored_and_released(deployment)
     deployment.settings["MYSQL_PORT"] = "1"
     with deployment.running("tail") as waiting:
         waiting.wait_for_message("retrying in")
@@ -146,120 +133,131 @@ def test_tail_says_what_it_waits_for(deployment: Deployment) -> None:
     assert not any("opening" in line for line in lines)
 
 
-def test_tail_takes_over_only_with_the_option(deployment: Deployment) -> None:
-    with deployment.running("tail") as first:
-        first.wait_for_message(" changes stored")
+def test_tail_takes_over_only_with_the_option_and_resumes(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(deployment.folder)  # all of them are the same reader for the server
+    write_four_changes(deployment)
+    with tailing_here(deployment) as first:
+        first.wait_stored(4)
         refused = deployment.run("tail")
         assert refused.returncode == 1
         assert "is held by" in refused.stderr
-        assert "tail is running" in status_of(deployment.run("doctor"))["lease"]
+        assert "tail is running" in status_of(run_here(deployment, "doctor"))["lease"]
         with deployment.running("tail", "--take-over") as second:
             second.wait_for_message(" changes stored")
-            assert first.process.wait(4 * TIMEOUT_S) == 1
-            assert "has claimed it since" in first.stderr
-            second.interrupt()
+            assert "has claimed it since" in str(first.end(4 * TIMEOUT_S))
+            deployment.mysql.execute("DELETE FROM t WHERE id = 1")
+            wait_until(lambda: durables(deployment)[0] >= 5, TIMEOUT_S, "the delete")
+            assert "1 changes stored" in second.interrupt().splitlines()[-1]
+    assert_stored_and_released(deployment)
 
 
-def test_tail_to_stdout_needs_no_nats_and_stores_nothing(deployment: Deployment) -> None:
-    deployment.settings["NATS_URL"] = "nats://127.0.0.1:1"
-    name, mysql = deployment.mysql.name, deployment.mysql
+def test_tail_to_stdout_needs_no_nats_stores_nothing_and_does_not_interfere_with_a_tail(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    mysql = deployment.mysql
+    monkeypatch.chdir(deployment.folder)  # the id of a reader depends on it
+    deployment.settings["POSITIONS_PATH"] = str(tmp_path / "of the tail" / "positions.db")
     mysql.execute("INSERT INTO t VALUES (1, 'a')")
     mysql.execute("INSERT INTO other VALUES (1)")
-    with deployment.running("tail", "--stdout") as tail:
-        assert [line["source"]["table"] for line in tail.lines(2)] == ["t", "other"]
-        mysql.execute("UPDATE t SET v = 'ä'")
-        line = tail.lines(3)[-1]
-        assert (line["op"], line["before"], line["after"]) == ("u", {"id": 1, "v": "a"}, {"id": 1, "v": "ä"})
-        assert line["source"]["name"] == deployment.source
-        tail.interrupt()
-    assert not (deployment.folder / ".binlogsync").exists()
-    start = ("--start", deployment.settings["START"])
-    deployment.settings["START"] = "now"
-    with deployment.running("tail", "--stdout", *start, "--include", f"{name}.oth*") as tail:
-        assert [line["source"]["table"] for line in tail.lines(1)] == ["other"]
-        tail.interrupt()
-
-
-def test_tail_to_stdout_does_not_interfere_with_a_tail(deployment: Deployment) -> None:
-    with deployment.running("tail", "--verbose") as tail:
-        tail.wait_for_message(" changes stored")
+    with caplog.at_level(logging.INFO, "binlogsync"), tailing_here(deployment) as tail:
+        tail.wait_stored(2)
+        del deployment.settings["POSITIONS_PATH"]
+        deployment.settings["NATS_URL"] = "nats://127.0.0.1:1"
         with deployment.running("tail", "--stdout") as look:
-            deployment.mysql.execute("INSERT INTO t VALUES (1, 'a')")
-            look.lines(1)
-            wait_until(lambda: durables(deployment)[0] >= 1, TIMEOUT_S, "the insert in the stream")
-            deployment.mysql.execute("INSERT INTO t VALUES (2, 'a')")
-            look.lines(2)
-            wait_until(lambda: durables(deployment)[0] >= 2, TIMEOUT_S, "the second insert in the stream")
+            assert [line["source"]["table"] for line in look.lines(2)] == ["t", "other"]
+            mysql.execute("UPDATE t SET v = 'ä'")
+            line = look.lines(3)[-1]
+            assert (line["op"], line["before"], line["after"]) == ("u", {"id": 1, "v": "a"}, {"id": 1, "v": "ä"})
+            assert line["source"]["name"] == deployment.source
+            tail.wait_stored(3)
+            mysql.execute("INSERT INTO t VALUES (2, 'a')")
+            look.lines(4)
+            tail.wait_stored(4)
             look.interrupt()
-        assert "another reader" not in tail.interrupt()
+    assert any("tail" in record.name for record in caplog.records), "a reconnect would be logged"
+    assert "another reader" not in caplog.text
+    assert not (deployment.folder / ".binlogsync").exists()
 
 
-@pytest.mark.parametrize("command", ["tail", "consume"])
-def test_a_reader_that_closes_the_pipe_causes_no_message(
-    command: str, deployment: Deployment, request: pytest.FixtureRequest
-) -> None:
-    if command == "tail":
-        deployment.mysql.execute("INSERT INTO t VALUES (1, 'a')")
-        words = ["tail", "--stdout"]
-    else:
-        request.getfixturevalue("filled")
-        words = ["consume", f"{deployment.mysql.name}.t"]
+@contextmanager
+def piped(deployment: Deployment, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """A command that writes to pipes; it ends without a message."""
     line, environment = deployment.command(*words)
     with subprocess.Popen(
         line, cwd=deployment.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        assert process.stdout is not None
         assert process.stderr is not None
-        assert json.loads(process.stdout.readline())["op"] == "c"
-        process.stdout.close()
-        deployment.mysql.execute("INSERT INTO t VALUES (9, 'z')")
-        if command == "consume":
-            with deployment.running("tail") as tail:
-                assert process.wait(4 * TIMEOUT_S) == 0
-                tail.interrupt()
-        assert process.wait(4 * TIMEOUT_S) == 0
-        assert process.stderr.read() == ""
+        try:
+            yield process
+            assert process.wait(4 * TIMEOUT_S) == 0
+            assert process.stderr.read() == ""
+        finally:
+            process.kill()
+
+
+def read_and_close(process: subprocess.Popen[str]) -> Any:
+    """The first line; then the reader goes away."""
+    assert process.stdout is not None
+    line = json.loads(process.stdout.readline())
+    process.stdout.close()
+    return line
+
+
+def test_tail_to_stdout_has_its_own_start_and_tables_and_a_closed_pipe_causes_no_message(
+    deployment: Deployment,
+) -> None:
+    mysql = deployment.mysql
+    mysql.execute("INSERT INTO t VALUES (1, 'a')")
+    mysql.execute("INSERT INTO other VALUES (1)")
+    start = ("--start", deployment.settings["START"])
+    deployment.settings["START"] = "now"
+    with piped(deployment, "tail", "--stdout", *start, "--include", f"{mysql.name}.oth*") as tail:
+        line = read_and_close(tail)
+        assert (line["op"], line["source"]["table"]) == ("c", "other")
+        mysql.execute("INSERT INTO other VALUES (2)")
+
+
+def test_consume_from_new_follows_and_a_closed_pipe_causes_no_message(filled: Deployment) -> None:
+    with piped(filled, "consume", f"{filled.mysql.name}.t", "--from", "new") as consume, tailing_here(filled) as tail:
+        wait_until(lambda: durables(filled)[1] == 1, TIMEOUT_S, "the durable")
+        filled.mysql.execute("DELETE FROM t WHERE id = 1")
+        assert read_and_close(consume)["op"] == "d"
+        filled.mysql.execute("INSERT INTO t VALUES (9, 'z')")
+        tail.wait_stored(2)
+        assert consume.wait(4 * TIMEOUT_S) == 0
 
 
 def test_consume(unchanged: Deployment) -> None:
     table = f"{unchanged.mysql.name}.t"
-    found = lines_of(unchanged.run("consume", table, "--limit", "3"))
+    found = lines_of(run_here(unchanged, "consume", table, "--limit", "3"))
     assert [(line["op"], line["after"]["v"]) for line in found] == [("c", "a"), ("c", "b"), ("u", "c")]
-    assert lines_of(unchanged.run("consume", table, "--from", "2", "--limit", "2"))[-1]["op"] == "u"
+    assert lines_of(run_here(unchanged, "consume", table, "--from", "2", "--limit", "2"))[-1]["op"] == "u"
     assert durables(unchanged) == (4, 0)
 
 
-def test_consume_follows(filled: Deployment) -> None:
-    table = f"{filled.mysql.name}.t"
-    with filled.running("consume", table, "--from", "new") as consume:
+def test_consume_waits_for_a_table_and_deletes_its_durable_at_the_end(filled: Deployment) -> None:
+    name = filled.mysql.name
+    with filled.running("consume", f"{name}.later") as consume:
+        consume.wait_for_message(f"tables in it: {name}.other, {name}.t")
         wait_until(lambda: durables(filled)[1] == 1, TIMEOUT_S, "the durable")
-        filled.mysql.execute("DELETE FROM t WHERE id = 1")
-        with filled.running("tail") as tail:
-            wait_until(lambda: durables(filled)[0] == 5, TIMEOUT_S, "the delete")
-            tail.interrupt()
-        assert [line["op"] for line in consume.lines(1)] == ["d"]
+        filled.mysql.execute("CREATE TABLE later (id INT PRIMARY KEY)")
+        filled.mysql.execute("INSERT INTO later VALUES (1), (2)")
+        with tailing_here(filled):
+            assert [line["op"] for line in consume.lines(2)] == ["c", "c"]
         consume.interrupt()
+    messages, left = durables(filled)
+    assert (messages >= 6, left) == (True, 0)
 
 
-def test_consume_deletes_its_durable_at_the_end(unchanged: Deployment) -> None:
-    with unchanged.running("consume", f"{unchanged.mysql.name}.t") as consume:
-        assert len(consume.lines(3)) == 3
-        consume.interrupt()
-    assert durables(unchanged) == (4, 0)
-    with unchanged.running("consume", f"{unchanged.mysql.name}.nothing") as consume:
-        consume.wait_for_message(f"tables in it: {unchanged.mysql.name}.other, {unchanged.mysql.name}.t")
-        wait_until(lambda: durables(unchanged)[1] == 1, TIMEOUT_S, "the durable")
-        consume.interrupt()
-    assert durables(unchanged) == (4, 0)
-
-
-def test_consume_without_a_stream(deployment: Deployment, run_here: Run) -> None:
+def test_consume_without_a_stream(deployment: Deployment) -> None:
     done = run_here(deployment, "consume", "shop.orders")
     assert done.returncode == 1
     assert "start its tail" in done.stderr
 
 
-def test_doctor_before_the_first_tail(deployment: Deployment, run_here: Run) -> None:
+def test_doctor_before_the_first_tail(deployment: Deployment) -> None:
     deployment.settings["AUDIT_PATH"] = "audit.duckdb"
     done = run_here(deployment, "doctor")
     lines = status_of(done)
@@ -273,7 +271,7 @@ def test_doctor_before_the_first_tail(deployment: Deployment, run_here: Run) -> 
 
 
 def test_doctor_after_a_tail(unchanged: Deployment) -> None:
-    done = unchanged.run("doctor")
+    done = run_here(unchanged, "doctor")
     lines = status_of(done)
     assert done.returncode == 0, done.stdout
     assert "contains 4 messages" in lines["stream"]
@@ -287,7 +285,7 @@ def test_doctor_after_a_tail(unchanged: Deployment) -> None:
     assert lines["durables"].startswith("ok ")
 
 
-def test_doctor_reports_a_stream_that_runs_out_of_durables(filled: Deployment, run_here: Run) -> None:
+def test_doctor_reports_a_stream_that_runs_out_of_durables(filled: Deployment) -> None:
     async def prepare(client: Any) -> None:
         js = client.jetstream()
         config = (await js.stream_info(filled.stream)).config
@@ -315,7 +313,7 @@ def test_doctor_reports_a_stream_that_runs_out_of_durables(filled: Deployment, r
     assert status_of(done)["durables"].startswith("error ")
 
 
-def test_doctor_reports_each_error_and_continues(deployment: Deployment, run_here: Run) -> None:
+def test_doctor_reports_each_error_and_continues(deployment: Deployment) -> None:
     deployment.settings |= {"MYSQL_PASSWORD": "wrong-secret", "NATS_URL": "nats://u:other-secret@127.0.0.1:1"}
     (deployment.folder / "taken").write_text("this is a file")
     deployment.settings |= {"POSITIONS_PATH": "taken/p.db", "AUDIT_PATH": "taken", "STREAM_FORMAT": "json"}
@@ -336,7 +334,7 @@ def test_doctor_finds_a_setting_of_the_server_and_prints_its_sql(
     with mysql_server.connect() as connection, connection.cursor() as cursor:
         cursor.execute("SET GLOBAL binlog_format = 'MIXED'")
         try:
-            done = deployment.run("doctor")
+            done = run_here(deployment, "doctor")
         finally:
             cursor.execute("SET GLOBAL binlog_format = 'ROW'")
     line = status_of(done)["binlog_format"]

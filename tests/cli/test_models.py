@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from binlogsync.models.model import Model
 from binlogsync.mysql import MySQLConfig, declaration_reader
 from binlogsync.servers import NATSServer
 from tests.cli_deployment import Deployment
+from tests.cli_here import run_here, tailing_here
 from tests.databases import FreshDatabase
 from tests.duck import query
 from tests.models.test_model_code import load
@@ -48,7 +50,7 @@ def test_the_model_of_a_live_table_fits_it(
 
 
 def test_a_missing_table(deployment: Deployment) -> None:
-    done = deployment.run("models", f"{deployment.mysql.name}.nothing")
+    done = run_here(deployment, "models", f"{deployment.mysql.name}.nothing")
     assert done.returncode == 1
     assert "MySQL has no table" in done.stderr
 
@@ -57,12 +59,12 @@ def test_a_missing_table(deployment: Deployment) -> None:
 def test_model_from_the_stream_without_mysql_and_a_skip(deployment: Deployment) -> None:
     name, mysql = f"{deployment.mysql.name}.holes", deployment.mysql
     mysql.execute("INSERT INTO holes (content, likes, mood) VALUES ('a', 1, 'good'), ('b', 2, 'bad'), ('c', 3, 'bad')")
-    with deployment.running("tail") as tail:
-        tail.wait_for_message(" changes stored")
-        with deployment.running("consume", name) as consumed:
-            ids = [line["source"]["gtid"] for line in consumed.lines(3)]
+    with tailing_here(deployment) as tail:
+        tail.wait_stored(3)
+    lines = run_here(deployment, "consume", name, "--limit", "3").stdout.splitlines()
+    ids = [json.loads(line)["source"]["gtid"] for line in lines]
     deployment.settings["MYSQL_PORT"] = "1"
-    done = deployment.run("models", name)
+    done = run_here(deployment, "models", name)
     assert (done.returncode, "reading the stream instead" in done.stderr) == (0, True), done.stderr
     made = load(done.stdout)
 
@@ -82,7 +84,7 @@ def test_model_from_the_stream_without_mysql_and_a_skip(deployment: Deployment) 
         consumer.run(idle_s=0.2)
     deployment.settings["AUDIT_PATH"] = "audit.duckdb"
     options = ("--client", "client1", "--reason", "a test row", "--by", "Ada")
-    wrong = deployment.run("skip", name, f"{ids[0]}:0", *options)
+    wrong = run_here(deployment, "skip", name, f"{ids[0]}:0", *options)
     assert (wrong.returncode, "the next change is not" in wrong.stderr) == (1, True)
     done = deployment.run("skip", name, f"{ids[0]}:1", "--client", "client1", "--reason", "a test row", "--by", "Ada")
     assert done.returncode == 0, done.stderr

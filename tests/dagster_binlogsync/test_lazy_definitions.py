@@ -5,8 +5,6 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pytest
-
 from binlogsync.table_list import ListedColumn, ListedTable, TableList, save_table_list
 
 ROOT = Path(__file__).parents[2]
@@ -90,21 +88,26 @@ with create_defs_folder_sandbox() as sandbox:
 """
 
 
-@pytest.mark.parametrize(
-    "program",
-    [
-        pytest.param("import dagster_binlogsync", id="import"),
-        pytest.param(DEFINITIONS.format(continuous=None), id="definitions"),
-        pytest.param(DEFINITIONS.format(continuous="bs.ContinuousConfig()"), id="continuous"),
-        pytest.param(OWN_ASSETS, id="own assets"),
-        pytest.param(COMPONENT, id="component"),
-    ],
-)
-def test_definitions_are_loaded_without_what_only_runs_need(program: str, tmp_path: Path) -> None:
+RUN_ONE = """
+program = {program!r}
+exec(compile(program, {name!r}, "exec"), {{"__name__": {name!r}}})
+"""
+PROGRAMS = {
+    "import": "import dagster_binlogsync",
+    "definitions": DEFINITIONS.format(continuous=None),
+    "continuous": DEFINITIONS.format(continuous="bs.ContinuousConfig()"),
+    "own assets": OWN_ASSETS,
+    "component": COMPONENT,
+}
+
+
+def test_definitions_are_loaded_without_what_only_runs_need(tmp_path: Path) -> None:
+    """All in one process, because Dagster takes seconds to import: none of the programs may import such a module."""
     tables = tuple(ListedTable("shop", name, (ListedColumn("id", "int"),)) for name in ("orders", "customers"))
     save_table_list(tmp_path / "tables", TableList("main", datetime.now(UTC), tables))
     (tmp_path / "handlers.py").write_text(HANDLERS)
-    command = [sys.executable, "-c", RECORDER.format(file=IMPORTS, names=set(OF_RUNS)) + program]
+    whole = "".join(RUN_ONE.format(program=program, name=name) for name, program in PROGRAMS.items())
+    command = [sys.executable, "-c", RECORDER.format(file=IMPORTS, names=set(OF_RUNS)) + whole]
     environment = {"PYTHONPATH": str(ROOT), "BINLOGSYNC_TABLE_LISTS": "tables", "HOME": str(tmp_path)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -317,7 +317,7 @@ sys.stdout.write("success\\n" if job.execute_in_process().success else "failure\
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.exhaustive)])
 def test_a_signal_to_a_separate_process(number: signal.Signals) -> None:
     root = Path(__file__).parents[2]
     process = subprocess.Popen([sys.executable, "-c", PROGRAM], cwd=root, stdout=subprocess.PIPE, text=True)

@@ -1,7 +1,8 @@
-"""`binlogsync mirror` as a process beside a tail: its mirrors equal SELECT after stops, kills and failures."""
+"""`binlogsync mirror` beside a tail: its mirrors equal SELECT after stops, kills and failures."""
 
 from __future__ import annotations
 
+import random
 import signal
 import threading
 from collections.abc import Iterator
@@ -12,7 +13,6 @@ import duckdb
 import pytest
 
 from binlogsync.consume.engine import ConsumeOptions
-from binlogsync.errors import WireError
 from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
@@ -20,12 +20,13 @@ from binlogsync.settings import Settings
 from binlogsync.targets.duckdb.file import DuckFile, quote
 from dagster_binlogsync import tables as dagster_tables
 from tests.cli_deployment import TIMEOUT_S, Deployment, RunningCommand
+from tests.cli_here import run_here, tailing_here
 from tests.databases import FreshDatabase, fresh_database
 from tests.duck import mirror_rows, query
 from tests.e2e.oracle import table_rows
-from tests.e2e.tailing import drain
+from tests.e2e.tailing import TailThread, drain
 from tests.nats_commands import delete_stream
-from tests.waiting import wait_until
+from tests.waiting import paced, wait_until
 
 FILE = "warehouse.duckdb"
 
@@ -33,8 +34,9 @@ FILE = "warehouse.duckdb"
 class MirrorScenario:
     """Two tables that are older than the tail, one without changes, a running tail, and the file of the mirrors."""
 
-    def __init__(self, deployment: Deployment) -> None:
+    def __init__(self, deployment: Deployment, tail: TailThread) -> None:
         self.deployment = deployment
+        self.tail = tail
         self.mysql = deployment.mysql
         self.database = deployment.mysql.name
         self.path = deployment.folder / FILE
@@ -46,27 +48,40 @@ class MirrorScenario:
 
     def catch_up(self, *options: str) -> str:
         """Run until caught up; returns stderr."""
-        done = self.deployment.run(*self.arguments, "--until-caught-up", *options)
+        done = run_here(self.deployment, *self.arguments, "--until-caught-up", *options)
         assert done.returncode == 0, done.stderr
         return done.stderr
+
+    def wait_loaded(self, live: RunningCommand) -> None:
+        """Wait until the live mirrors of the older tables are equal; to look for messages first is cheap."""
+        for name in ("one", "two"):
+            live.wait_for_message(f"{self.database}.{name}: loaded with ")
+        wait_until(lambda: self.is_equal("one", "two"), TIMEOUT_S, "mirrors equal to their tables")
 
     def is_equal(self, *names: str) -> bool:
         """Whether the mirrors have the rows of the tables; usable while the command is running."""
         return all(self._rows(name) == table_rows(self.mysql.server, self.database, name) for name in names)
 
-    def catch_up_to_tail(self, *names: str) -> None:
-        """Catch up until the mirrors are equal: the tail may still be storing the last changes."""
-
-        def is_equal() -> bool:
-            self.catch_up()
-            return self.is_equal(*names)
-
-        wait_until(is_equal, TIMEOUT_S, f"mirrors of {names} equal to their tables")
+    def catch_up_to_server(self, *options: str) -> None:
+        """Catch up with everything that the server has logged."""
+        self.tail.catch_up()
+        self.catch_up(*options)
 
     def wait_for_more_rows(self, name: str) -> None:
         """Wait until the mirror has more rows than now."""
-        before = len(self._rows(name) or ())
-        wait_until(lambda: len(self._rows(name) or ()) > before, TIMEOUT_S, "more rows in the mirror")
+        before = self._count(name)
+        wait_until(lambda: self._count(name) > before, TIMEOUT_S, "more rows in the mirror")
+
+    def _count(self, name: str) -> int:
+        """The number of rows, of which only the number is read; 0 without the mirror."""
+        if not self.path.exists():
+            return 0
+        with DuckFile(self.path).transaction() as connection:
+            try:
+                (count,) = connection.execute(f"SELECT count(*) FROM {quote(self.database, name)}").fetchone() or (0,)
+            except duckdb.CatalogException:
+                return 0
+        return int(count)
 
     def _rows(self, name: str) -> list[tuple[Any, ...]] | None:
         if not self.path.exists():
@@ -85,50 +100,35 @@ def scenario(tmp_path: Path, mysql: FreshDatabase, nats_server: NATSServer) -> I
         mysql.execute(f"CREATE TABLE {name} (id INT PRIMARY KEY AUTO_INCREMENT, v VARCHAR(20))")
         mysql.execute(f"INSERT INTO {name} (v) VALUES ('before the tail')")
     deployment = Deployment(tmp_path, mysql, nats_server)
-    with deployment.running("tail") as tail:
-        tail.wait_for_message("stop with Ctrl-C")
+    with tailing_here(deployment) as tail:
         for name in ("one", "two"):
             mysql.execute(f"INSERT INTO {name} (v) VALUES ('a'), ('b')")
-        wait_until(lambda: stored_tables(deployment) >= {"one", "two"}, TIMEOUT_S, "both tables in the stream")
-        yield MirrorScenario(deployment)
+        tail.wait_stored(4)
+        yield MirrorScenario(deployment, tail)
     delete_stream(nats_server.url, deployment.stream)
-
-
-def stored_tables(deployment: Deployment) -> set[str]:
-    """Names of the tables in the stream; none while there is no stream."""
-    try:
-        with StreamReader(NatsOptions(url=deployment.nats.url), deployment.source) as reader:
-            return {table for _, table in reader.tables()}
-    except WireError:
-        return set()
-
-
-def stop(command: RunningCommand, number: signal.Signals) -> None:
-    """End the command with a signal, and wait for its end."""
-    command.process.send_signal(number)
-    command.process.wait(TIMEOUT_S)
 
 
 def test_a_live_mirror_has_each_table_and_ends_with_a_signal(scenario: MirrorScenario) -> None:
     mysql = scenario.mysql
     with scenario.live() as live:
-        wait_until(lambda: scenario.is_equal("one", "two"), TIMEOUT_S, "mirrors equal to their tables")
+        scenario.wait_loaded(live)
         mysql.execute("CREATE TABLE three (id INT PRIMARY KEY)")
         mysql.execute("INSERT INTO three VALUES (7)")
         mysql.execute("DELETE FROM one WHERE id = 1")
-        wait_until(lambda: scenario.is_equal("one", "two", "three"), TIMEOUT_S, "the mirror of a later table")
-        second = scenario.deployment.run(*scenario.arguments)
+        wait_until(lambda: scenario.is_equal("three", "two", "one"), TIMEOUT_S, "the mirror of a later table")
+        second = run_here(scenario.deployment, *scenario.arguments)
         assert second.returncode == 1
         assert "client id 'mirror' of source" in second.stderr
         assert "is already running" in second.stderr
         scenario.deployment.settings["WAREHOUSE_PATH"] = FILE
-        verified = scenario.deployment.run("verify", f"{scenario.database}.one", "--client-id", "mirror")
+        verified = run_here(scenario.deployment, "verify", f"{scenario.database}.one", "--client-id", "mirror")
         assert verified.returncode == 0, verified.stdout
         output = live.interrupt(signal.SIGTERM)
     assert f"{scenario.database}.three: " in output
     mysql.execute("UPDATE two SET v = 'while no mirror runs'")
     mysql.execute("DROP TABLE three")
-    scenario.catch_up_to_tail("one", "two")
+    scenario.catch_up_to_server()
+    assert scenario.is_equal("one", "two")
     tables = query(scenario.path, f"SELECT table_name FROM duckdb_tables() WHERE schema_name = '{scenario.database}'")
     assert {name for (name,) in tables} >= {"one", "two"}
 
@@ -139,7 +139,7 @@ def test_killed_mirrors_equal_their_tables(scenario: MirrorScenario) -> None:
     def write() -> None:
         with scenario.mysql.server.connect() as connection, connection.cursor() as cursor:
             cursor.execute(f"USE {scenario.database}")
-            while not end.wait(0.05):
+            for _ in paced(end, random.Random(1), 0.1):
                 cursor.execute("INSERT INTO one (v) VALUES ('new'), ('new'), ('new')")
                 cursor.execute("UPDATE one SET v = concat(left(v, 9), 'x') ORDER BY id DESC LIMIT 2")
                 cursor.execute("INSERT INTO two (v) SELECT v FROM one ORDER BY id DESC LIMIT 1")
@@ -149,14 +149,16 @@ def test_killed_mirrors_equal_their_tables(scenario: MirrorScenario) -> None:
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        for _ in range(2):
-            with scenario.live() as live:
+        with scenario.live() as live:
+            for _ in ("loaded", "applied from the stream"):
                 scenario.wait_for_more_rows("one")
-                stop(live, signal.SIGKILL)
+            live.process.kill()
+            live.process.wait(TIMEOUT_S)
     finally:
         end.set()
         writer.join()
-    scenario.catch_up_to_tail("one", "two")
+    scenario.catch_up_to_server()
+    assert scenario.is_equal("one", "two")
 
 
 @pytest.mark.exhaustive
@@ -164,7 +166,7 @@ def test_a_blocked_table_does_not_stop_the_others(scenario: MirrorScenario) -> N
     with duckdb.connect(str(scenario.path)) as connection:
         connection.execute(f"CREATE SCHEMA {scenario.database}")
         connection.execute(f"CREATE TABLE {scenario.database}.one (mine INT)")
-    done = scenario.deployment.run(*scenario.arguments, "--until-caught-up")
+    done = run_here(scenario.deployment, *scenario.arguments, "--until-caught-up")
     assert done.returncode == 1
     assert f"{scenario.database}.one is blocked: {scenario.database}.one: the file has a table" in done.stderr
     assert scenario.is_equal("two")
@@ -176,11 +178,11 @@ def test_a_blocked_table_does_not_stop_the_others(scenario: MirrorScenario) -> N
 @pytest.mark.exhaustive
 def test_mirrors_have_the_names_and_columns_of_the_options(scenario: MirrorScenario) -> None:
     options = ("--target-schema", "raw_{source}", "--metadata", "_op", "--on-drop", "keep", "--until-caught-up")
-    done = scenario.deployment.run(*scenario.arguments, *options, "--target-table", "all")
+    done = run_here(scenario.deployment, *scenario.arguments, *options, "--target-table", "all")
     assert done.returncode == 1
     assert f"would both become the table raw_{scenario.deployment.source}.all; write --target-schema" in done.stderr
     scenario.path.unlink()
-    done = scenario.deployment.run(*scenario.arguments, *options, "--target-table", "{database}_{table}")
+    done = run_here(scenario.deployment, *scenario.arguments, *options, "--target-table", "{database}_{table}")
     assert done.returncode == 0, done.stderr
     path = quote(f"raw_{scenario.deployment.source}", f"{scenario.database}_one")
     assert query(scenario.path, f"SELECT v, _op FROM {path} WHERE id = 1") == [("before the tail", "r")]
@@ -195,24 +197,19 @@ def test_options(scenario: MirrorScenario) -> None:
     scenario.catch_up(*options)  # soft deletes and history begin with the first read of the table
     assert query(scenario.path, f"SELECT count(*) FROM {scenario.database}.one") == [(3,)]
     scenario.mysql.execute("DELETE FROM one WHERE id = 2")
-
-    def is_deleted() -> bool:
-        scenario.catch_up(*options)
-        found = query(scenario.path, f"SELECT id FROM {scenario.database}.one WHERE gone_at IS NOT NULL")
-        return found == [(2,)]
-
-    wait_until(is_deleted, TIMEOUT_S, "the deleted row with its time")
+    scenario.catch_up_to_server(*options)
+    assert query(scenario.path, f"SELECT id FROM {scenario.database}.one WHERE gone_at IS NOT NULL") == [(2,)]
     tables = query(scenario.path, f"SELECT table_name FROM duckdb_tables() WHERE schema_name = '{scenario.database}'")
     assert {name for (name,) in tables} == {"one", "one__history", "two", "two__history"}
 
 
 def test_a_later_table_joins_a_group(scenario: MirrorScenario) -> None:
     with scenario.live("--together") as live:
-        wait_until(lambda: scenario.is_equal("one", "two"), TIMEOUT_S, "mirrors equal to their tables")
+        scenario.wait_loaded(live)
         scenario.mysql.execute("CREATE TABLE three (id INT PRIMARY KEY)")
         scenario.mysql.execute("INSERT INTO three VALUES (7)")
         scenario.mysql.execute("DELETE FROM two WHERE id = 1")
-        wait_until(lambda: scenario.is_equal("one", "two", "three"), TIMEOUT_S, "the mirror of a later table")
+        wait_until(lambda: scenario.is_equal("three", "two", "one"), TIMEOUT_S, "the mirror of a later table")
         live.interrupt(signal.SIGTERM)
 
 
@@ -247,6 +244,6 @@ def test_dagster_and_the_command_resume_each_other(scenario: MirrorScenario) -> 
         wait_until(is_consumed, TIMEOUT_S, "one change, applied as by a run of Dagster")
     assert mirror_rows(scenario.path, *consumer.table) == table_rows(scenario.mysql.server, *consumer.table)
     assert f"{scenario.database}.one: no new changes" in scenario.catch_up(*client)
-    refused = scenario.deployment.run(*scenario.arguments, "--until-caught-up", "--client", "other")
+    refused = run_here(scenario.deployment, *scenario.arguments, "--until-caught-up", "--client", "other")
     assert refused.returncode == 1
     assert "client 'dagster' of source" in refused.stderr

@@ -9,6 +9,7 @@ from binlogsync.targets.duckdb.file import quote
 from binlogsync.targets.duckdb.store import DuckStore
 from dagster_binlogsync.tables import mirror
 from tests.cli_deployment import TIMEOUT_S, Deployment
+from tests.cli_here import run_here, tailing_here
 from tests.databases import FreshDatabase
 from tests.e2e.dagster_project import DagsterProject
 from tests.nats_commands import delete_stream
@@ -43,16 +44,15 @@ def test_the_command_repairs_a_live_mirror(tmp_path: Path, mysql: FreshDatabase,
     path, name = tmp_path / FILE, f"{mysql.name}.one"
     command = ("verify", name, "--client-id", "mirror")
     try:
-        with deployment.running("tail") as tail:
-            tail.wait_for_message("stop with Ctrl-C")
+        with tailing_here(deployment):
             mysql.execute("INSERT INTO one VALUES (4, 'd')")
             with deployment.running("mirror", name, "--to", FILE):
                 wait_until(lambda: path.exists() and count_rows(path, mysql.name, "one") == 4, TIMEOUT_S, "rows")
                 table = quote(mysql.name, "one")
                 change(path, f"DELETE FROM {table} WHERE id = 2", f"INSERT INTO {table} VALUES (9, 'x')")
-                found = deployment.run(*command)
+                found = run_here(deployment, *command)
                 assert found.returncode == 1, found.stdout
-                repaired = deployment.run(*command, "--repair")
+                repaired = run_here(deployment, *command, "--repair")
                 assert repaired.returncode == 0, repaired.stdout
                 lines = repaired.stdout.splitlines()
                 assert lines[0].startswith(f"{name}: repaired 2 to 9: 2 keys, 1 rows read at ")
@@ -61,7 +61,7 @@ def test_the_command_repairs_a_live_mirror(tmp_path: Path, mysql: FreshDatabase,
                     f"{name}: repaired 2 keys (1 inserted, 0 updated, 1 deleted; 1 rows read); now equal at "
                 )
                 assert len(lines) == 2
-                assert deployment.run(*command, "--repair").stdout.startswith(f"{name}: equal at ")
+                assert run_here(deployment, *command, "--repair").stdout.startswith(f"{name}: equal at ")
     finally:
         delete_stream(nats_server.url, deployment.stream)
 

@@ -14,25 +14,16 @@ from binlogsync.errors import LeaseLostError
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 from binlogsync.server_version import ServerFlavor
 from binlogsync.stores import CheckpointStore, Lease
+from tests.stores.process import UUID, large_gtid_set
 
 OpenCheckpoints = Callable[[], CheckpointStore]
 Claim = Callable[[str, str], Lease]
 """(source, owner) -> a lease whose epoch is the highest so far."""
 
-UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
 AT = Checkpoint(
     BinlogPosition("binlog.000042", 1187), UUID, GtidSet.parse(f"{UUID}:1-5:7,{UUID}:blue:1-3"), 3, 1_700_000
 )
 LATER = Checkpoint(BinlogPosition("binlog.000043", 4), UUID, GtidSet.parse(f"{UUID}:1-9"), 0, 1_800_000)
-
-
-def large_gtid_set() -> GtidSet:
-    """A GTID set as of a long-lived cluster: 40 servers, each with 250 gaps."""
-    members = {
-        f"{server:08x}-71ca-11e1-9e33-c80aa9429562": tuple((10 * i + 1, 10 * i + 7) for i in range(251))
-        for server in range(40)
-    }
-    return GtidSet(ServerFlavor.MYSQL, members)
 
 
 class CheckpointStoreContract:

@@ -2,6 +2,8 @@
 
 {"store": {...}, "work": "save", "from": 7}     saves numbered checkpoints in a loop, and prints the number of each
 {"store": {...}, "work": "claim", "owner": "a"} takes over the lease in a loop, and saves under it
+
+It imports the store of the given kind only: those of the others take longer than all that it does.
 """
 
 from __future__ import annotations
@@ -13,23 +15,36 @@ from pathlib import Path
 from typing import Any
 
 from binlogsync.errors import LeaseLostError
-from binlogsync.nats.client import NatsOptions
-from binlogsync.position import BinlogPosition, Checkpoint
+from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
+from binlogsync.server_version import ServerFlavor
 from binlogsync.stores import PositionStore
-from binlogsync.stores.nats import NatsPositionStore
-from binlogsync.stores.redis import RedisOptions, RedisPositionStore
-from binlogsync.stores.sqlite import SQLitePositionStore
-from tests.stores.contract_checkpoints import UUID, large_gtid_set
 
+UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
 CLAIMS, SAVES = 3, 3
+
+
+def large_gtid_set() -> GtidSet:
+    """A GTID set as of a long-lived cluster: 40 servers, each with 250 gaps."""
+    members = {
+        f"{server:08x}-71ca-11e1-9e33-c80aa9429562": tuple((10 * i + 1, 10 * i + 7) for i in range(251))
+        for server in range(40)
+    }
+    return GtidSet(ServerFlavor.MYSQL, members)
 
 
 def open_store(given: Mapping[str, Any]) -> PositionStore:
     """Open the described store."""
     if given["kind"] == "sqlite":
+        from binlogsync.stores.sqlite import SQLitePositionStore
+
         return SQLitePositionStore(Path(given["path"]))
     if given["kind"] == "redis":
+        from binlogsync.stores.redis import RedisOptions, RedisPositionStore
+
         return RedisPositionStore(RedisOptions(port=given["port"], password=given["password"], prefix=given["name"]))
+    from binlogsync.nats.client import NatsOptions
+    from binlogsync.stores.nats import NatsPositionStore
+
     return NatsPositionStore(NatsOptions(url=given["url"]), given["name"])
 
 

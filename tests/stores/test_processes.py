@@ -22,6 +22,7 @@ import pytest
 
 from binlogsync import servers
 from tests.stores.process import CLAIMS, SAVES, open_store
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 Given = Mapping[str, Any]
@@ -99,11 +100,13 @@ def test_a_server_that_is_killed_during_a_save_has_the_old_checkpoint_or_the_new
 
 @pytest.mark.slow
 def test_of_processes_that_take_over_from_each_other_only_the_newest_saves(given: Given) -> None:
-    owners = ("a", "b", "c")
+    # A process with the client of NATS takes two seconds of CPU time to start.
+    owners = ("a", "b") if given["kind"] == "nats" else ("a", "b", "c")
     seen: list[tuple[int, int]] = []
     with closing(open_store(given)) as store:
         children = [process({"store": given, "work": "claim", "owner": owner}) for owner in owners]
         running = [child.__enter__() for child in children]
+        wait_until(lambda: store.checkpoints.load("shop"), 60, "the first save")
         while any(child.poll() is None for child in running):
             loaded = store.checkpoints.load("shop")
             if loaded is not None:
@@ -111,7 +114,7 @@ def test_of_processes_that_take_over_from_each_other_only_the_newest_saves(given
             time.sleep(0.005)
         outputs = [child.communicate()[0].split("\n")[:-1] for child in running]
         last, lease = store.checkpoints.load("shop"), store.leases.load("shop")
-    assert [child.returncode for child in running] == [0, 0, 0]
+    assert [child.returncode for child in running] == [0] * len(owners)
     saved = [[int(line.split()[0]) for line in lines] for lines in outputs]
     assert all(a.isdisjoint(b) for a, b in zip(map(set, saved), [set(each) for each in saved[1:]], strict=False))
     assert lease is not None
