@@ -21,7 +21,6 @@ from binlogsync.replay.sources import ChangeSources
 from binlogsync.replay.targets import MemoryTarget
 from tests.e2e.backfill_workload import AuditRow, TailedWorkload, assert_rows, rows_of
 
-RANGES = 20
 KINDS = ("bookmark", "time", "gtid", "position", "sequence", "edge")
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -81,11 +80,14 @@ def backfill(
     return done, target
 
 
-def test_twenty_random_ranges_equal_the_audit_log_from_the_stream_and_from_the_binlog(tailed: TailedWorkload) -> None:
-    chance = random.Random(7)
+@pytest.mark.parametrize(("seed", "ranges"), [(7, 10), pytest.param(8, 40, marks=pytest.mark.exhaustive)])
+def test_random_ranges_equal_the_audit_log_from_the_stream_and_from_the_binlog(
+    tailed: TailedWorkload, seed: int, ranges: int
+) -> None:
+    chance = random.Random(seed)
     sizes: list[int] = []
     used: set[str] = set()
-    for number in range(RANGES):
+    for number in range(ranges):
         table = ("orders", "visits", "customers")[number % 3]
         with tailed.sources(table) as sources:
             positions = RandomPositions(tailed, sources, table, chance)

@@ -18,7 +18,8 @@ from binlogsync.position_order import PositionOrder, compare
 from binlogsync.server_version import ServerFlavor
 from binlogsync.servers.database import DatabaseServer
 from binlogsync.start_notation import StartAt, parse_start
-from tests.mysql.sources import run, source_of, transactions
+from tests.mysql.sources import plain_source_of as source_of
+from tests.mysql.sources import run, transactions
 
 UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
 SERVERS = ["own_mysql", "plain_mysql", "own_mariadb"]
