@@ -33,7 +33,7 @@ def run_here(deployment: Deployment, *arguments: str) -> subprocess.CompletedPro
         redirect_stderr(err),
     ):
         code = main(arguments)
-    stdout, stderr = (stream.buffer.getvalue().decode() for stream in (out, err))  # type: ignore[attr-defined]
+    stdout, stderr = (stream.buffer.getvalue().decode() for stream in (out, err))
     assert deployment.settings["MYSQL_PASSWORD"] not in stdout + stderr
     return subprocess.CompletedProcess(arguments, code, stdout, stderr)
 

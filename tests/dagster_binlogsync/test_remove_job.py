@@ -1,7 +1,6 @@
 """Which runs keep the job that removes a source from starting, with a real (ephemeral) instance."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -23,9 +22,12 @@ def instance() -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-@pytest.fixture
-def defs(tmp_path: Path) -> dg.Definitions:
-    settings = Settings.read(tmp_path, {"BINLOGSYNC_SOURCE": "main,other", "BINLOGSYNC_OTHER_MYSQL_HOST": "h"})
+@pytest.fixture(scope="module")
+def defs(tmp_path_factory: pytest.TempPathFactory) -> dg.Definitions:
+    """One for all tests, which only read it."""
+    settings = Settings.read(
+        tmp_path_factory.mktemp("settings"), {"BINLOGSYNC_SOURCE": "main,other", "BINLOGSYNC_OTHER_MYSQL_HOST": "h"}
+    )
     own = dg.define_asset_job("own", dg.AssetSelection.assets(ORDERS.consumer_key).without_checks())
     backfill = dg.define_asset_job("backfill", dg.AssetSelection.assets(ORDERS.replay_key))
     consumers = [mirror("shop.orders", source=source) for source in ("main", "other")]

@@ -85,9 +85,18 @@ def test_a_consumer_is_removed_and_can_be_added_again(
     consume_more(project, orders, 4)
 
 
-def test_a_consumer_with_progress_in_nats_is_removed(
+def test_a_consumer_with_progress_in_nats_and_then_its_whole_source_are_removed(
     project: DagsterProject, orders: TableAsset, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    remove_consumer(project, orders, capsys)
+    remove_source(project, capsys)
+    assert tables(project) == set()
+    assert not (project.folder / "tables" / f"{project.source}.json").exists()
+    consume_more(project, orders, 3)
+
+
+def remove_consumer(project: DagsterProject, orders: TableAsset, capsys: pytest.CaptureFixture[str]) -> None:
+    """Remove a consumer with progress in NATS, and no other."""
     name, url = str(orders.name), project.environment["BINLOGSYNC_NATS_URL"]
     handled: list[str] = []
 
@@ -110,9 +119,8 @@ def test_a_consumer_with_progress_in_nats_is_removed(
     assert orders.durable in durables(project)
 
 
-def test_a_whole_source_is_removed(
-    project: DagsterProject, orders: TableAsset, capsys: pytest.CaptureFixture[str]
-) -> None:
+def remove_source(project: DagsterProject, capsys: pytest.CaptureFixture[str]) -> None:
+    """Remove the source while no tail has its lease."""
     source = project.source
     assert main(["remove", "--whole-source", "other"]) == 1
     assert "repeat its name" in capsys.readouterr().err
@@ -128,9 +136,6 @@ def test_a_whole_source_is_removed(
         assert store.checkpoints.load(source) is None
         assert store.checkpoints.load_facts(source) is None
         assert store.bookmarks.load(source) == []
-    assert tables(project) == set()
-    assert not (project.folder / "tables" / f"{source}.json").exists()
-    consume_more(project, orders, 3)
 
 
 def test_the_job_removes_only_what_the_definitions_no_longer_have(project: DagsterProject, orders: TableAsset) -> None:

@@ -12,7 +12,8 @@ import pytest
 from binlogsync.bookmarks import Bookmark
 from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.stores import BookmarkStore
-from tests.stores.contract_checkpoints import AT, UUID, large_gtid_set
+from tests.stores.contract_checkpoints import AT
+from tests.stores.process import UUID, large_gtid_set
 
 OpenBookmarks = Callable[[], BookmarkStore]
 

@@ -17,7 +17,7 @@ from binlogsync.servers.process import free_port
 from binlogsync.stores.redis import RedisOptions, RedisPositionStore
 from tests.certificates import Certificates, make_certificates
 from tests.stores.contract import AT, BOOKMARK, LATER, Opener, PositionStoreContract
-from tests.stores.contract_checkpoints import large_gtid_set
+from tests.stores.process import large_gtid_set
 from tests.waiting import wait_until
 
 _PREFIXES = (f"test-{os.getpid()}-{number}" for number in itertools.count())

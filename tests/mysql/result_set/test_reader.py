@@ -76,12 +76,13 @@ def columns(config: MySQLConfig, connection: Connection, schema: TableSchema, *c
     return [pa.Table.from_batches(batches, batches[0].schema).column(k).to_pylist() for k in range(len(schema.columns))]
 
 
-@pytest.mark.parametrize("tls", [PLAIN, ENCRYPTED], ids=["plain", "TLS"])
-def test_all_rows_come_in_order(database: FreshDatabase, config: MySQLConfig, tls: Any) -> None:
+def test_all_rows_come_in_order_with_and_without_tls(database: FreshDatabase, config: MySQLConfig) -> None:
     fill(database)
-    with closing(connect(replace(config, tls=tls))) as connection:
-        ids, texts = columns(config, connection, table(database, config, connection), "ORDER BY id")
-    assert list(zip(ids, texts, strict=True)) == list(database.execute("SELECT id, v FROM t ORDER BY id"))
+    expected = list(database.execute("SELECT id, v FROM t ORDER BY id"))
+    for tls in (PLAIN, ENCRYPTED):
+        with closing(connect(replace(config, tls=tls))) as connection:
+            ids, texts = columns(config, connection, table(database, config, connection), "ORDER BY id")
+        assert list(zip(ids, texts, strict=True)) == expected, tls
 
 
 def test_clauses_have_parameters(database: FreshDatabase, config: MySQLConfig, connection: Connection) -> None:
@@ -103,7 +104,11 @@ def test_a_batch_ends_at_its_number_of_rows(
     assert [rows.image.field(0)[0].as_py() for rows in batches] == [1, 1_001, 2_001]
 
 
-@pytest.mark.parametrize("packets", [1, 2])
+@pytest.mark.parametrize(
+    ("database", "packets"),
+    [("mysql", 1), ("mysql", 2), ("mariadb", 1), pytest.param("mariadb", 2, marks=pytest.mark.exhaustive)],
+    indirect=["database"],
+)
 def test_rows_of_about_16_mib_and_more(
     database: FreshDatabase, config: MySQLConfig, connection: Connection, packets: int
 ) -> None:
