@@ -113,12 +113,17 @@ def test_the_variables_of_every_session(source: DatabaseServer) -> None:
     """Also those whose effect takes longer to show than a test may last."""
     config = source_of(source)
     waits = ("wait_timeout", "net_write_timeout", "net_read_timeout", "lock_wait_timeout")
+    optimizer = ("optimizer_switch", "optimizer_prune_level", "optimizer_search_depth")
     with closing(HostileDatabase(source)) as hostile:
         choices = hostile.choices()
-        with hostile.set([choices[name][0] for name in (*waits, "time_zone")]), closing(connect(config)) as connection:
+        given = [choices[name][0] for name in (*waits, *optimizer, "time_zone")]
+        with hostile.set(given), closing(connect(config)) as connection:
+            [plan] = fetch(config, connection, f"SELECT {', '.join(f'@@{name} AS {name}' for name in optimizer)}")
             marks = ", ".join(["%s"] * len(VARIABLES))
             sql = f"SHOW SESSION VARIABLES WHERE Variable_name IN ({marks})"
             shown = {row["Variable_name"]: row["Value"] for row in fetch(config, connection, sql, tuple(VARIABLES))}
+    assert "derived_merge=on" in plan["optimizer_switch"]
+    assert (plan["optimizer_prune_level"], plan["optimizer_search_depth"]) == (1, 62)
     assert set(shown) >= {*waits, "time_zone"}
     assert shown == {name: VARIABLES[name] for name in shown}
 
