@@ -133,7 +133,8 @@ def test_a_live_mirror_has_each_table_and_ends_with_a_signal(scenario: MirrorSce
     assert {name for (name,) in tables} >= {"one", "two"}
 
 
-def test_killed_mirrors_equal_their_tables(scenario: MirrorScenario) -> None:
+@pytest.mark.parametrize("kills", [1, pytest.param(3, marks=pytest.mark.exhaustive)])
+def test_killed_mirrors_equal_their_tables(scenario: MirrorScenario, kills: int) -> None:
     end = threading.Event()
 
     def write() -> None:
@@ -149,11 +150,12 @@ def test_killed_mirrors_equal_their_tables(scenario: MirrorScenario) -> None:
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        with scenario.live() as live:
-            for _ in ("loaded", "applied from the stream"):
-                scenario.wait_for_more_rows("one")
-            live.process.kill()
-            live.process.wait(TIMEOUT_S)
+        for _ in range(kills):
+            with scenario.live() as live:
+                for _ in ("loaded, or after the last kill", "applied from the stream"):
+                    scenario.wait_for_more_rows("one")
+                live.process.kill()
+                live.process.wait(TIMEOUT_S)
     finally:
         end.set()
         writer.join()
