@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -44,6 +45,15 @@ def test_a_signal_inside_of_a_wait_sets_the_event() -> None:
     assert done.stdout == "stopped\n"
 
 
+@pytest.fixture
+def default_interrupts() -> Iterator[None]:
+    """A shell lets the commands that it starts in the background ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("default_interrupts")
 def test_the_second_signal_does_what_it_did_before() -> None:
     with stop_on_signals() as stop:
         os.kill(os.getpid(), signal.SIGINT)
