@@ -28,7 +28,7 @@ ARGS ?=
 QUICK ?=
 # The tests mostly wait for servers, so the default is more workers than cores.
 WORKERS ?= 5
-# How many times the examples of `make test` the exhaustive tests generate.
+# The factor by which `make test-exhaustive` multiplies the number of generated examples.
 EXAMPLES ?= 5
 PORT ?= 3000
 

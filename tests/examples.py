@@ -1,6 +1,6 @@
 """How many generated examples a test tries.
 
-A test that calls `examples` has the marker `generated`: `make test-exhaustive` runs it again, with five times as many.
+A test that calls `examples` has the marker `generated`: `make test-exhaustive` runs it again, with more examples.
 """
 
 from __future__ import annotations
@@ -11,5 +11,5 @@ _FACTOR = int(os.environ.get("BINLOGSYNC_TEST_EXAMPLES") or "1")
 
 
 def examples(count: int) -> int:
-    """The number of examples, which `make test` tries, times `BINLOGSYNC_TEST_EXAMPLES`."""
+    """`count`, the number in `make test`, times `BINLOGSYNC_TEST_EXAMPLES`."""
     return count * _FACTOR

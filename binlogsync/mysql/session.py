@@ -27,11 +27,12 @@ _NO_LIMIT = 2**64 - 1
 _FIRST = (
     f"SET SESSION sql_mode = '', autocommit = 1, completion_type = 0, sql_select_limit = {_NO_LIMIT}, "
     f"max_join_size = {_NO_LIMIT}, sql_big_selects = 1, "  # in this order: the former turns the latter off
-    # Without merging of derived tables, each query on information_schema of MySQL reads all tables of the server.
+    # Without merging of derived tables, each query on information_schema of MySQL reads all tables of the server; the
+    # order in which it reads them depends on the other two.
     "optimizer_switch = 'derived_merge=on', optimizer_prune_level = 1, optimizer_search_depth = 62, "
     "timestamp = DEFAULT /*!50708 , max_execution_time = 0 */ "
     f"/*M! , max_statement_time = 0, tmp_disk_table_size = {_NO_LIMIT} */ "
-    "/*M!110500 , max_tmp_session_space_usage = 0 */"
+    "/*M!101000 , optimizer_prune_level = 2 */ /*M!110500 , max_tmp_session_space_usage = 0 */"
 )
 _ISOLATION = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ WRITE"
 # Set where the server has them and their value is another one, as SHOW VARIABLES prints it.

@@ -134,9 +134,8 @@ def test_tail_says_what_it_waits_for_stores_and_releases_its_lease(deployment: D
 
 
 def test_tail_takes_over_only_with_the_option_and_resumes(
-    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+    deployment: Deployment,
 ) -> None:
-    monkeypatch.chdir(deployment.folder)  # all of them are the same reader for the server
     write_four_changes(deployment)
     with tailing_here(deployment) as first:
         first.wait_stored(4)
@@ -154,10 +153,9 @@ def test_tail_takes_over_only_with_the_option_and_resumes(
 
 
 def test_tail_to_stdout_needs_no_nats_stores_nothing_and_does_not_interfere_with_a_tail(
-    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+    deployment: Deployment, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     mysql = deployment.mysql
-    monkeypatch.chdir(deployment.folder)  # the id of a reader depends on it
     deployment.settings["POSITIONS_PATH"] = str(tmp_path / "of the tail" / "positions.db")
     mysql.execute("INSERT INTO t VALUES (1, 'a')")
     mysql.execute("INSERT INTO other VALUES (1)")

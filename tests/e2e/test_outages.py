@@ -119,8 +119,10 @@ def test_mysql_restarts(own_mysql: FreshDatabase, nats_server: NATSServer) -> No
             tail.wait_stored(stored + 100)
             seen = len(tail.progress.recoveries)
             stop()
-            wait_until(lambda seen=seen: len(tail.progress.recoveries) > seen, 20, "the outage to be noticed")  # type: ignore[misc]
-            server.start()
+            try:
+                wait_until(lambda seen=seen: len(tail.progress.recoveries) > seen, 20, "the outage to be noticed")  # type: ignore[misc]
+            finally:
+                server.start()  # other tests use it too
         with server.connect(database=own_mysql.name) as connection, connection.cursor() as cursor:
             cursor.execute("DELETE FROM t WHERE id % 5 = 0")
         tail.catch_up()

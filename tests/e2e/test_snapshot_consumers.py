@@ -49,7 +49,7 @@ SCHEMA = (
     "CREATE TABLE loose (code INT NOT NULL, v VARCHAR(20), UNIQUE KEY (code))",
 )
 KEYS = {"things": ("id",), "pairs": ("a", "b"), "loose": ("code",)}
-QUICK = ConsumeOptions(idle_s=0.5, gather_s=0.1, max_changes=700)
+QUICK = ConsumeOptions(idle_s=0.5, gather_s=0.1, max_changes=200)
 
 
 class SnapshotDeployment(Deployment):
@@ -204,7 +204,7 @@ def _total(rounds: Sequence[ConsumeResult]) -> Mapping[str, int]:
 
 @pytest.fixture(autouse=True)
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Changes come between the rows of a table. Each look for requests is a message to NATS, and its answer."""
+    """Changes come between the rows of a table. Each poll for requests is a message to NATS."""
     use_small_slices(monkeypatch, 100, 50, poll_s=0.2)
 
 

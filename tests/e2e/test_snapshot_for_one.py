@@ -30,7 +30,7 @@ FORMATS: list[dict[str, str]] = [{}, {"flush": "eager", "message_format": "arrow
 
 @pytest.fixture(autouse=True)
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Changes come between the rows of a table. Each look for requests is a message to NATS, and its answer."""
+    """Changes come between the rows of a table. Each poll for requests is a message to NATS."""
     use_small_slices(monkeypatch, 100, 50, poll_s=0.2)
 
 

@@ -64,6 +64,7 @@ def simulate(database: FreshDatabase, url: str, seed: int, *, rounds: int = 2, *
     assert status.tables[0].rows == rows
     faults = check(scenario, scenario.tables)
     assert faults.published[HEAP] >= rounds + 1
+    assert faults.published[NUMBERS.name] >= 100
     return faults
 
 

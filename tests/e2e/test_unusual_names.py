@@ -234,6 +234,7 @@ def have_distinct_names(drawn: Sequence[NamedTable]) -> bool:
 
 
 @pytest.mark.exhaustive
+@pytest.mark.generated
 @given(drawn=st.lists(tables(), min_size=3, max_size=4).filter(have_distinct_names))
 @settings(
     max_examples=examples(1),
