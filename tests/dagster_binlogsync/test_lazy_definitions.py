@@ -89,8 +89,7 @@ with create_defs_folder_sandbox() as sandbox:
 
 
 RUN_ONE = """
-program = {program!r}
-exec(compile(program, {name!r}, "exec"), {{"__name__": {name!r}}})
+exec(compile({program!r}, {name!r}, "exec"), {{"__name__": {name!r}}})
 """
 PROGRAMS = {
     "import": "import dagster_binlogsync",

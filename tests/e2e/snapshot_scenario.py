@@ -27,7 +27,7 @@ from tests.waiting import wait_until
 
 
 def use_small_slices(monkeypatch: pytest.MonkeyPatch, chunk: int = 40, rows: int = 15, poll_s: float = 0.02) -> None:
-    """Chunks and slices of so many rows, and requests that are looked for so often."""
+    """Chunks and slices of so many rows, and polls for requests that often."""
     for place, name, value in (
         (chunks, "CHUNK_ROWS", chunk),
         (chunks, "_FIRST_ROWS", chunk),

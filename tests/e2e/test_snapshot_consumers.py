@@ -4,14 +4,12 @@ stream alone equals the tables.
 
 from __future__ import annotations
 
-import io
-import os
 import random
 import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,6 @@ import pymysql
 import pytest
 
 from binlogsync import Change, Consumer
-from binlogsync.cli.main import main
 from binlogsync.consume.engine import ConsumeOptions, ConsumeResult, consume, consume_together
 from binlogsync.consume.targets import Target
 from binlogsync.mirror.target import Mirror
@@ -31,6 +28,7 @@ from binlogsync.snapshot.requests_nats import NatsSnapshotRequests
 from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.targets.mirror_state import MirrorOptions
 from tests.cli_deployment import TIMEOUT_S, Deployment
+from tests.cli_here import run_here
 from tests.databases import FreshDatabase
 from tests.duck import mirror_rows, query
 from tests.e2e.oracle import table_rows
@@ -147,15 +145,7 @@ class SnapshotDeployment(Deployment):
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end, in this process."""
-        with pytest.MonkeyPatch.context() as patch:
-            for name in [name for name in os.environ if name.startswith("BINLOGSYNC_")]:
-                patch.delenv(name)
-            for name, value in self.settings.items():
-                patch.setenv(f"BINLOGSYNC_{name}", value)
-            with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
-                code = main(arguments)
-        assert self.settings["MYSQL_PASSWORD"] not in out.getvalue() + err.getvalue()
-        return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+        return run_here(self, *arguments)
 
     def wait_snapshot(self) -> None:
         """Wait until a snapshot is done."""
