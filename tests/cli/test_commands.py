@@ -133,19 +133,19 @@ def test_tail_says_what_it_waits_for_stores_and_releases_its_lease(deployment: D
     assert not any("opening" in line for line in lines)
 
 
-def test_tail_takes_over_only_with_the_option_and_resumes(
-    deployment: Deployment,
-) -> None:
+def test_tail_takes_over_only_with_the_option_and_resumes(deployment: Deployment) -> None:
     write_four_changes(deployment)
-    with tailing_here(deployment) as first:
-        first.wait_stored(4)
+    with deployment.running("tail") as first:
+        first.wait_for_message(" changes stored")
+        wait_until(lambda: durables(deployment)[0] >= 4, TIMEOUT_S, "four messages")
         refused = deployment.run("tail")
         assert refused.returncode == 1
         assert "is held by" in refused.stderr
         assert "tail is running" in status_of(run_here(deployment, "doctor"))["lease"]
         with deployment.running("tail", "--take-over") as second:
             second.wait_for_message(" changes stored")
-            assert "has claimed it since" in str(first.end(4 * TIMEOUT_S))
+            assert first.process.wait(4 * TIMEOUT_S) == 1
+            assert "has claimed it since" in first.stderr
             deployment.mysql.execute("DELETE FROM t WHERE id = 1")
             wait_until(lambda: durables(deployment)[0] >= 5, TIMEOUT_S, "the delete")
             assert "1 changes stored" in second.interrupt().splitlines()[-1]

@@ -96,7 +96,7 @@ def test_the_broker_restarts(mysql: FreshDatabase, own_nats: NATSServer) -> None
         writers.running(),
         TailThread(config, [stream_sink(own_nats.url)], MemoryPositionStore(), options_of(source, mysql.name)) as tail,
     ):
-        for stop in (own_nats.stop, own_nats.kill):
+        for stop in (own_nats.stop, own_nats.kill, own_nats.kill):
             tail.wait_stored(tail.progress.changes + 100)
             stop()
             writers.write_big(450)
