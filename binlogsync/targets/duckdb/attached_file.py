@@ -149,8 +149,6 @@ class AttachedFile:
 
     def _create(self) -> None:
         """Create the file with access for its owner only: DuckDB uses the umask, and cannot open an empty file."""
-        import duckdb
-
         with (
             TemporaryDirectory(prefix=f".{self.path.name}-", dir=self.path.parent) as folder,
             _locked(self.path.parent),
@@ -160,10 +158,10 @@ class AttachedFile:
             # A log without a file is that of a file that was deleted; no process can write to it.
             self.log.unlink(missing_ok=True)
             temporary = Path(folder) / self.path.name
-            with duckdb.connect(":memory:") as connection:
-                version = f" (STORAGE_VERSION {literal(self.storage_version)})" if self.storage_version else ""
-                connection.execute(f"ATTACH {literal(str(temporary))} AS created{version}")
-                connection.execute("DETACH created")
+            version = f" (STORAGE_VERSION {literal(self.storage_version)})" if self.storage_version else ""
+            instance = self._ensure_instance()
+            instance.execute(f"ATTACH {literal(str(temporary))} AS created{version}")
+            instance.execute("DETACH created")
             temporary.chmod(FILE_MODE)
             with suppress(FileExistsError):  # a program that does not take the lock has created it
                 os.link(temporary, self.path)
