@@ -47,13 +47,12 @@ dev: $(INSTALLED) .dagster_home/dagster.yaml ## Dagster's UI with your own serve
 	@DAGSTER_HOME="$$PWD/.dagster_home" DAGSTER_PROJECT_ENV_FILE_PATHS='{"binlogsync": "."}' \
 		exec $(VENV)/bin/dagster dev --port $(PORT) $(ARGS)
 
-# Compiles the test modules, and the kernels that they import, before each worker of a test run would do it. An error is
-# reported by that run.
+# Compiles the test modules before each worker of a test run would do it. An error is reported by that run.
 COMPILE_TESTS = -m pytest --collect-only --quiet >/dev/null 2>&1 || true
 
 .PHONY: test
 test: $(INSTALLED) ## the tests, on real servers (ARGS="-k name"; WORKERS=0: sequentially)
-	@$(RUN) $(COMPILE_TESTS) & { tests/browser/install.sh && $(MAKE) servers; } && wait
+	@{ $(MAKE) kernels && $(RUN) $(COMPILE_TESTS); } & { tests/browser/install.sh && $(MAKE) servers; } && wait
 	@$(RUN) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not exhaustive" $(ARGS)
 
 .PHONY: test-exhaustive
@@ -93,10 +92,13 @@ bench-memory: $(INSTALLED) servers ## memory of a tail that processes a large ba
 servers: $(INSTALLED)
 	@$(RUN) -m binlogsync.servers
 
-# Compiles the kernels once, before the workers of the test run need them.
+# Compiles the kernels once, before the workers of the test run need them. The two processes have none in common.
 .PHONY: kernels
 kernels: $(INSTALLED)
-	@$(RUN) -c 'import binlogsync.binlog.reader, binlogsync.codec.envelope'
+	@$(RUN) -c 'import binlogsync.codec.image_kernel, binlogsync.codec.span_kernels, binlogsync.codec.span_parts, \
+		binlogsync.codec.envelope_program, binlogsync.codec.envelope_writer, binlogsync.nats.protocol_text' & \
+	$(RUN) -c 'import binlogsync.mysql.result_set.decoding' && wait
+	@$(RUN) -c 'import binlogsync.nats.frame_kernel'
 
 .PHONY: venv
 venv: $(INSTALLED) ## only the virtual environment

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,12 @@ class FileScheduling(LoadFileScheduling):  # type: ignore[misc]  # pytest-xdist 
 
 
 def _path_of(item: pytest.Item) -> str:
-    return item.path.relative_to(_ROOT).as_posix()
+    return _relative_path(item.path)
+
+
+@cache
+def _relative_path(path: Path) -> str:
+    return path.relative_to(_ROOT).as_posix()
 
 
 def _is_scenario(path: str) -> bool:
