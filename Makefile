@@ -63,7 +63,8 @@ test-exhaustive: $(INSTALLED) servers ## further servers, seeds, mutations, scen
 
 .PHONY: test-quick
 test-quick: $(INSTALLED) kernels ## the tests that require neither servers nor a browser: about a minute
-	@$(RUN) -m pytest --numprocesses 2 --dist worksteal -m "not server and not browser and not slow" $(QUICK) $(ARGS)
+	@$(RUN) -m pytest --numprocesses 2 --dist worksteal -m "not server and not browser and not slow and not generated" \
+		$(QUICK) $(ARGS)
 
 .PHONY: test-public-kernels
 test-public-kernels: $(INSTALLED) ## tests of the kernels, compiled by public APIs of numba only: two minutes the first time

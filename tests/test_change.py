@@ -78,6 +78,7 @@ def test_an_impossible_date_is_text_in_the_row_view_and_null_in_arrow() -> None:
     assert zeros == 10  # 5 and 15 in three images, 10 and 20 in two
 
 
+@pytest.mark.slow
 @given(st.integers(0, 40), st.integers(0, 40), st.sampled_from((BATCH, ZERO_BATCH)))
 def test_a_slice_is_a_slice_of_the_row_views(a: int, b: int, batch: ChangeBatch) -> None:
     start, stop = min(a, b), max(a, b)
@@ -86,6 +87,7 @@ def test_a_slice_is_a_slice_of_the_row_views(a: int, b: int, batch: ChangeBatch)
     assert list(part.changes()) == list(batch.changes())[start:stop]
 
 
+@pytest.mark.slow
 @given(st.lists(st.booleans(), min_size=40, max_size=40), st.sampled_from((BATCH, ZERO_BATCH)))
 def test_a_selection_is_a_selection_of_the_row_views(mask: list[bool], batch: ChangeBatch) -> None:
     part = batch.select(pa.array(mask, pa.bool_()))

@@ -60,10 +60,12 @@ def test_nothing_heavy_is_loaded_before_it_is_used(program: str, tmp_path: Path)
     assert loaded_by(program, tmp_path) == set()
 
 
+@pytest.mark.slow
 def test_a_tail_loads_what_it_uses(tmp_path: Path) -> None:
     assert loaded_by(TAIL, tmp_path) == OF_A_TAIL
 
 
+@pytest.mark.slow
 def test_pandas_can_be_imported_where_a_tail_kept_it_out(tmp_path: Path) -> None:
     program = "from binlogsync.cli import main as cli\ncli._keep_pandas_out()\nimport pandas\npandas.DataFrame()"
     assert loaded_by(program, tmp_path) == {"numpy", "pandas", "pyarrow"}

@@ -139,16 +139,19 @@ def assert_transitive(first: AnyPosition, second: AnyPosition, third: AnyPositio
     assert compare(first, third) is (two if one is SAME else one)
 
 
+@pytest.mark.slow
 @given(st.sampled_from((positions, gtid_sets)).flatmap(lambda kind: st.tuples(kind, kind, kind)))
 def test_positions_and_gtid_sets_are_ordered_transitively(three: tuple[AnyPosition, AnyPosition, AnyPosition]) -> None:
     assert_transitive(*three)
 
 
+@pytest.mark.slow
 @given(*[st.builds(Checkpoint, positions, st.just(A), st.none() | gtid_sets, small)] * 3)
 def test_checkpoints_of_one_server_are_ordered_transitively(a: Checkpoint, b: Checkpoint, c: Checkpoint) -> None:
     assert_transitive(a, b, c)
 
 
+@pytest.mark.slow
 @given(*[st.builds(Checkpoint, positions, st.just(server), gtid_sets, small) for server in UUIDS])
 def test_checkpoints_of_three_servers_are_ordered_transitively(a: Checkpoint, b: Checkpoint, c: Checkpoint) -> None:
     assert_transitive(a, b, c)

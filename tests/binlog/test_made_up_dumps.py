@@ -20,6 +20,7 @@ from tests.binlog.binlog_builder import (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0xFFFFFF, 2 * 0xFFFFFF - 60])
 def test_an_event_of_many_packets(size: int) -> None:
     value = np.random.default_rng(1).integers(0, 256, size, np.uint8).tobytes()

@@ -45,6 +45,7 @@ def read_two_memories() -> list[str]:
     return [str(text) for text in texts.to_pylist()]
 
 
+@pytest.mark.slow
 def test_no_byte_after_an_event_is_read() -> None:
     code = "from tests.binlog.test_memories import read_two_memories; print(len(read_two_memories()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -234,6 +234,7 @@ def _delivered(recording: DumpRecording, checkpoint: Checkpoint) -> tuple[list[R
     return [change for _, change in sorted(numbered, key=lambda pair: pair[0])], statements
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_a_restart_at_the_end_of_any_range_delivers_the_rest(golden: CapturedDump, seed: int) -> None:
     size = len(golden.recording.raw)
@@ -249,6 +250,7 @@ def test_a_restart_at_the_end_of_any_range_delivers_the_rest(golden: CapturedDum
         assert left == statements, decoded_range.checkpoint
 
 
+@pytest.mark.slow
 def test_a_restart_after_any_change_delivers_the_rest(golden: CapturedDump) -> None:
     recording = golden.recording
     ranges = recording.decoded().ranges

@@ -376,6 +376,7 @@ def test_one_id_has_one_live_client(stream: SampleStream, start_program: Callabl
     assert rest == wanted[wanted.index(done) + 1 :], "SIGTERM stores the last change, and nothing comes twice"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "absent"),
     [

@@ -5,6 +5,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from binlogsync.table_list import ListedColumn, ListedTable, TableList, save_table_list
 
 ROOT = Path(__file__).parents[2]
@@ -100,6 +102,7 @@ PROGRAMS = {
 }
 
 
+@pytest.mark.slow
 def test_definitions_are_loaded_without_what_only_runs_need(tmp_path: Path) -> None:
     """All in one process, because Dagster takes seconds to import: none of the programs may import such a module."""
     tables = tuple(ListedTable("shop", name, (ListedColumn("id", "int"),)) for name in ("orders", "customers"))

@@ -264,6 +264,7 @@ def test_rules_that_cannot_be(options: dict[str, Any]) -> None:
         FlushRules(**options)
 
 
+@pytest.mark.slow
 @given(
     sizes=st.lists(st.integers(0, 9), min_size=1, max_size=12),
     cuts=st.lists(st.integers(0, 60), max_size=8),
