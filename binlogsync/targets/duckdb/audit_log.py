@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from binlogsync.flush import Flush
 from binlogsync.targets.duckdb import records
+from binlogsync.targets.duckdb.arrow_statement import ROWS, execute_on
 from binlogsync.targets.duckdb.file import META_SCHEMA, first_row
 from binlogsync.targets.records import RewindRecord, Skip
 
@@ -30,7 +31,6 @@ CREATE TABLE IF NOT EXISTS schema_changes (
     source VARCHAR, flush BIGINT, kind VARCHAR, tables VARCHAR[], sql VARCHAR, file VARCHAR, pos UBIGINT, gtid VARCHAR,
     executed_at TIMESTAMPTZ);
 """
-_VIEW = "binlogsync_audit"
 
 
 def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
@@ -46,18 +46,10 @@ def load_state(connection: duckdb.DuckDBPyConnection, source: str) -> tuple[int,
 
 def _insert_changes(connection: duckdb.DuckDBPyConnection, flush: tuple[str, int], rows: pa.Table) -> None:
     names = ", ".join(name for name in rows.column_names if name != "seq")
-    connection.register(_VIEW, rows)
-    connection.execute(
-        f"INSERT INTO changes BY NAME SELECT ?::VARCHAR AS source, ?::BIGINT AS flush, {names} "
-        f"FROM {_VIEW} ORDER BY seq",
-        flush,
-    )
-    connection.execute(
-        "INSERT INTO flush_counts SELECT ?::VARCHAR, ?::BIGINT, database, table_name, op, count(*) "
-        f"FROM {_VIEW} GROUP BY ALL ORDER BY ALL",
-        flush,
-    )
-    connection.unregister(_VIEW)
+    changes = f"SELECT ?::VARCHAR AS source, ?::BIGINT AS flush, {names} FROM {ROWS} ORDER BY seq"
+    execute_on(connection, f"INSERT INTO changes BY NAME {changes}", rows, flush)
+    counts = f"SELECT ?::VARCHAR, ?::BIGINT, database, table_name, op, count(*) FROM {ROWS} GROUP BY ALL ORDER BY ALL"
+    execute_on(connection, f"INSERT INTO flush_counts {counts}", rows, flush)
 
 
 def insert_flush(connection: duckdb.DuckDBPyConnection, number: int, flush: Flush, rows: pa.Table | None) -> None:

@@ -3,8 +3,8 @@
 While one process has a DuckDB file open for writing, no other process can open it, not even to read. So each
 transaction opens the file, runs and closes it. If another process has locked the file, the transaction waits until a
 timeout, then raises an error that names the file and, if DuckDB reports it, the process. Threads of this process share
-one connection and run their transactions sequentially, under the same timeout. Arrow data is passed in with `register`;
-no reference to it remains after the transaction. How a file is opened and closed: attached_file.py.
+one connection and run their transactions sequentially, under the same timeout. How a file is opened and closed:
+attached_file.py. How Arrow data is passed in: arrow_statement.py.
 """
 
 from __future__ import annotations

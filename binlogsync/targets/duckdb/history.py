@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from binlogsync.schema import TableSchema
+from binlogsync.targets.duckdb.arrow_statement import ROWS, execute_on
 from binlogsync.targets.duckdb.column_types import duck_type
 from binlogsync.targets.duckdb.file import quote
 from binlogsync.targets.duckdb.names import (
@@ -35,7 +36,7 @@ from binlogsync.targets.duckdb.names import (
     sibling_sql,
     table_sql,
 )
-from binlogsync.targets.duckdb.row_images import VIEW, RowImages, positional_names, rows_as_view, sign_columns, stack
+from binlogsync.targets.duckdb.row_images import RowImages, positional_names, sign_columns, stack
 from binlogsync.targets.duckdb.state import store_state
 from binlogsync.targets.mirror_state import ROW_ID, ChangePosition, MirrorState
 
@@ -83,8 +84,8 @@ def record_versions(
             kept = [part.filter(array, letters) for array in (steps, *coordinates)]
             found.append([*part.image(image, names, letters), *kept])
     for name, rows in (("begun", begun), ("ended", ended)):
-        with rows_as_view(connection, stack(rows, [*positional_names(schema), "step", *_COORDINATES])):
-            connection.execute(f"CREATE OR REPLACE TEMP TABLE binlogsync_{name} AS FROM {VIEW}")
+        images = stack(rows, [*positional_names(schema), "step", *_COORDINATES])
+        execute_on(connection, f"CREATE OR REPLACE TEMP TABLE binlogsync_{name} AS FROM {ROWS}", images)
     _match(connection, table, schema)
     return state
 

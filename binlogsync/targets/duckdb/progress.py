@@ -9,9 +9,9 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from binlogsync.targets.duckdb.arrow_statement import ROWS, execute_on
 from binlogsync.targets.duckdb.file import META_SCHEMA, ensure_once, first_row
 from binlogsync.targets.duckdb.names import MIRRORS, has_relation
-from binlogsync.targets.duckdb.row_images import VIEW, rows_as_view
 from binlogsync.targets.progress import NO_PROGRESS, ConsumerProgress, ProgressKey
 from binlogsync.targets.records import REPLAY_CLIENT
 
@@ -77,21 +77,23 @@ def move_all_progress(
         return []
     ensure_progress(connection)
     moved = [(key, replace(after, epoch=before.epoch + 1)) for key, before, after in moves]
-    with rows_as_view(connection, _rows_of(moved, [before for _, before, _ in moves])):
-        # Not deleted and inserted: until the next checkpoint, each transaction would read the deleted rows too.
-        rows = connection.execute(
-            f"UPDATE {PROGRESS} AS p SET {_SET}, moved_at = now() FROM {VIEW} AS v WHERE {_SAME} AND {_UNCHANGED} "
-            f"RETURNING {_KEY_OF_P}"
-        ).fetchall()
-        updated = {ProgressKey(*row) for row in rows}
-        if len(updated) < len(moves):
-            for key, before, _ in moves:
-                if key not in updated:
-                    key.check(before, load_progress(connection, key))
-            connection.execute(
-                f"INSERT INTO {PROGRESS} ({_KEY}, {_FIELDS}, moved_at) "
-                f"SELECT {_KEY}, {_FIELDS}, now() FROM {VIEW} ANTI JOIN {PROGRESS} USING ({_KEY})"
-            )
+    rows = _rows_of(moved, [before for _, before, _ in moves])
+    # Not deleted and inserted: until the next checkpoint, each transaction would read the deleted rows too.
+    update = (
+        f"UPDATE {PROGRESS} AS p SET {_SET}, moved_at = now() FROM {ROWS} AS v WHERE {_SAME} AND {_UNCHANGED} "
+        f"RETURNING {_KEY_OF_P}"
+    )
+    updated = {ProgressKey(*row) for row in execute_on(connection, update, rows).fetchall()}
+    if len(updated) < len(moves):
+        for key, before, _ in moves:
+            if key not in updated:
+                key.check(before, load_progress(connection, key))
+        execute_on(
+            connection,
+            f"INSERT INTO {PROGRESS} ({_KEY}, {_FIELDS}, moved_at) "
+            f"SELECT {_KEY}, {_FIELDS}, now() FROM {ROWS} ANTI JOIN {PROGRESS} USING ({_KEY})",
+            rows,
+        )
     return [after for _, after in moved]
 
 

@@ -19,6 +19,7 @@ import pyarrow as pa
 from binlogsync.change_batch import ChangeBatch
 from binlogsync.position_order import compare_or_raise
 from binlogsync.schema import TableSchema
+from binlogsync.targets.duckdb.arrow_statement import ROWS, execute_on
 from binlogsync.targets.duckdb.column_types import has_same_shape
 from binlogsync.targets.duckdb.file import META_SCHEMA, first_row, quote
 from binlogsync.targets.duckdb.fingerprints import (
@@ -34,7 +35,7 @@ from binlogsync.targets.duckdb.history import history_column, replace_versions
 from binlogsync.targets.duckdb.mirror_tables import column_list, insert_read
 from binlogsync.targets.duckdb.names import has_relation, live_condition, table_sql
 from binlogsync.targets.duckdb.progress import KEY_CONDITION, key_values
-from binlogsync.targets.duckdb.row_images import VIEW, insert_rows, rows_as_view
+from binlogsync.targets.duckdb.row_images import insert_rows
 from binlogsync.targets.duckdb.soft_deletes import deletion_sql
 from binlogsync.targets.fingerprints import FingerprintRequest
 from binlogsync.targets.mirror_state import ChangePosition, MirrorState
@@ -63,8 +64,7 @@ def insert_repair(
     _drop_expired(connection)
     insert_request(connection, state, request)
     connection.execute(f"UPDATE {REQUESTS} SET schema_json = ? WHERE id = ?", [schema.to_json(), request.id])
-    with rows_as_view(connection, keys):
-        connection.execute(f"CREATE TABLE {_keys_table(request.id)} AS FROM {VIEW}")
+    execute_on(connection, f"CREATE TABLE {_keys_table(request.id)} AS FROM {ROWS}", keys)
     connection.execute(f"CREATE OR REPLACE TEMP TABLE {_READ} ({column_list(schema)})")
     for batch in batches:
         insert_rows(connection, _READ, batch)

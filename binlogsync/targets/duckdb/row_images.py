@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +14,12 @@ import pyarrow as pa
 from binlogsync.change_batch import ChangeBatch
 from binlogsync.schema import Column, TableSchema
 from binlogsync.targets.batch_checks import Letters, check_batch, decode_ops
+from binlogsync.targets.duckdb.arrow_statement import ROWS, execute_on
 from binlogsync.targets.duckdb.file import quote
 from binlogsync.targets.duckdb.key_dates import replace_key_dates
 
 log = logging.getLogger(__name__)
 
-VIEW = "binlogsync_changes"
 _FEW_ROWS = 2048
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -110,36 +109,34 @@ def insert_rows(connection: duckdb.DuckDBPyConnection, target: str, batch: Chang
     check_batch(batch)
     images = RowImages(batch, decode_ops(batch)).image("after", [column.name for column in batch.schema.columns], "r")
     names = ", ".join(quote(column.name) for column in batch.schema.columns)
-    with rows_as_view(connection, stack([images], positional_names(batch.schema))):
-        insert(connection, f"{target} ({names})", positional_names(batch.schema), VIEW)
+    rows = stack([images], positional_names(batch.schema))
+    insert(connection, f"{target} ({names})", positional_names(batch.schema), ROWS, rows)
 
 
 def insert_table(connection: duckdb.DuckDBPyConnection, target: str, rows: pa.Table) -> None:
     """Insert rows, in DuckDB's types, into a table given as SQL."""
     names = ", ".join(map(quote, rows.column_names))
-    with rows_as_view(connection, rows):
-        connection.execute(f"INSERT INTO {target} ({names}) FROM {VIEW}")
-
-
-@contextmanager
-def rows_as_view(connection: duckdb.DuckDBPyConnection, rows: pa.Table) -> Iterator[None]:
-    """Register the rows as the view VIEW for the block."""
-    connection.register(VIEW, rows)
-    yield
-    connection.unregister(VIEW)
+    execute_on(connection, f"INSERT INTO {target} ({names}) FROM {ROWS}", rows)
 
 
 def insert(
-    connection: duckdb.DuckDBPyConnection, into: str, columns: Sequence[str], source: str, *, rows: int | None = None
+    connection: duckdb.DuckDBPyConnection,
+    into: str,
+    columns: Sequence[str],
+    source: str,
+    rows: pa.Table | pa.RecordBatchReader | None = None,
 ) -> None:
-    """INSERT INTO `into` SELECT `columns` FROM `source`, in one thread. `rows` is the number of rows, if it is known.
+    """INSERT INTO `into` SELECT `columns` FROM `source`, in one thread. `rows` are the table ROWS, if `source` has it.
 
     DuckDB runs an INSERT in all threads; each collects rows that are copied again at the end, which doubles the CPU
     time. It uses one thread if a part of the source has no defined order, as an aggregate; the aggregate here adds no
     row. Few rows are not divided, and the aggregate would double the time of the statement.
     """
-    if rows is not None and rows <= _FEW_ROWS:
-        connection.execute(f"INSERT INTO {into} SELECT {', '.join(columns)} FROM {source}")
-        return
-    none = f"SELECT {', '.join('NULL' for _ in columns)} FROM (SELECT count(*) AS n FROM (VALUES (0))) WHERE n < 0"
-    connection.execute(f"INSERT INTO {into} SELECT {', '.join(columns)} FROM {source} UNION ALL {none}")
+    statement = f"INSERT INTO {into} SELECT {', '.join(columns)} FROM {source}"
+    if not isinstance(rows, pa.Table) or len(rows) > _FEW_ROWS:
+        none = f"SELECT {', '.join('NULL' for _ in columns)} FROM (SELECT count(*) AS n FROM (VALUES (0))) WHERE n < 0"
+        statement += f" UNION ALL {none}"
+    if rows is None:
+        connection.execute(statement)
+    else:
+        execute_on(connection, statement, rows)

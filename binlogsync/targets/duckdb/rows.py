@@ -20,18 +20,17 @@ import pyarrow as pa
 
 from binlogsync.change_batch import TIME_TYPE, ChangeBatch
 from binlogsync.schema import TableSchema
+from binlogsync.targets.duckdb.arrow_statement import ROWS, execute_on
 from binlogsync.targets.duckdb.file import first_row, quote
 from binlogsync.targets.duckdb.last_images import LastImages, find_last_images
 from binlogsync.targets.duckdb.metadata_columns import metadata_arrays, metadata_names
 from binlogsync.targets.duckdb.names import spare_name, table_sql
 from binlogsync.targets.duckdb.row_images import (
-    VIEW,
     Mask,
     RowImages,
     insert,
     positional_names,
     row_images,
-    rows_as_view,
     sign_columns,
     stack,
 )
@@ -62,30 +61,28 @@ def apply_keyed(
     if rows is not None and len(rows) == len(last.keys) and _LAST not in rows.column_names:
         # Each key has a row: no other table with the keys is needed, which saves a quarter of the time for few rows.
         positions = dict(zip((column.name for column in schema.columns), positional_names(schema), strict=True))
-        with rows_as_view(connection, rows):
-            _delete_keys(connection, target, {name: positions[name] for name in schema.primary_key})
-            _insert_last(connection, state, schema, rows)
-        return
-    with rows_as_view(connection, last.keys):
-        _delete_keys(connection, target, {name: f"k{i}" for i, name in enumerate(schema.primary_key)})
+        _delete_keys(connection, target, {name: positions[name] for name in schema.primary_key}, rows)
+    else:
+        _delete_keys(connection, target, {name: f"k{i}" for i, name in enumerate(schema.primary_key)}, last.keys)
     if rows is not None:
-        with rows_as_view(connection, rows):
-            _insert_last(connection, state, schema, rows)
+        _insert_last(connection, state, schema, rows)
 
 
-def _delete_keys(connection: duckdb.DuckDBPyConnection, target: str, columns: Mapping[str, str]) -> None:
-    """Delete the rows whose key is in VIEW; `columns` maps the key's columns in the table to those of the view."""
+def _delete_keys(
+    connection: duckdb.DuckDBPyConnection, target: str, columns: Mapping[str, str], rows: pa.Table
+) -> None:
+    """Delete the rows whose key is in `rows`; `columns` maps the key's columns in the table to those of `rows`."""
     same = " AND ".join(f"t.{quote(name)} = s.{column}" for name, column in columns.items())
-    connection.execute(f"DELETE FROM {target} AS t USING {VIEW} AS s WHERE {same}")
+    execute_on(connection, f"DELETE FROM {target} AS t USING {ROWS} AS s WHERE {same}", rows)
 
 
 def _insert_last(
     connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema, rows: pa.Table
 ) -> None:
-    """Insert the last images, which are the view VIEW."""
+    """Insert the last images."""
     into, kept = _row_columns(state, schema)
-    source = VIEW + (f" WHERE {_LAST}" if _LAST in rows.column_names else "")
-    insert(connection, f"{table_sql(state)} ({into})", kept, source, rows=len(rows))
+    source = ROWS + (f" WHERE {_LAST}" if _LAST in rows.column_names else "")
+    insert(connection, f"{table_sql(state)} ({into})", kept, source, rows)
 
 
 def _row_columns(state: MirrorState, schema: TableSchema, *, has_gone: bool = True) -> tuple[str, list[str]]:
@@ -152,14 +149,15 @@ def apply_keyless(
             chunks.append(columns)
         first += len(part.ops)
     signs = [sign for position, c in zip(positions, schema.columns, strict=True) for sign in sign_columns(position, c)]
-    with rows_as_view(connection, stack(chunks, [*positions, "delta", *(["step", *marks] if metadata else [])])):
-        # Equal rows get the metadata of the last change that inserted one.
-        last = "".join(f", arg_max_null({mark}, step) FILTER (delta > 0) AS {mark}" for mark in marks)
-        connection.execute(
-            f"CREATE OR REPLACE TEMP TABLE binlogsync_net AS SELECT {', '.join(positions)}, "
-            f"sum(delta)::BIGINT AS delta{last} "
-            f"FROM {VIEW} GROUP BY {', '.join([*positions, *signs])} HAVING sum(delta) <> 0"
-        )
+    # Equal rows get the metadata of the last change that inserted one.
+    last = "".join(f", arg_max_null({mark}, step) FILTER (delta > 0) AS {mark}" for mark in marks)
+    execute_on(
+        connection,
+        f"CREATE OR REPLACE TEMP TABLE binlogsync_net AS SELECT {', '.join(positions)}, "
+        f"sum(delta)::BIGINT AS delta{last} "
+        f"FROM {ROWS} GROUP BY {', '.join([*positions, *signs])} HAVING sum(delta) <> 0",
+        stack(chunks, [*positions, "delta", *(["step", *marks] if metadata else [])]),
+    )
     _remove(connection, schema, target, deleted)
     into, picked = _row_columns(state, schema, has_gone=False)
     insert(
@@ -180,8 +178,7 @@ def apply_keyless(
             for p in parts
         ]
         into, picked = _row_columns(state, schema)
-        with rows_as_view(connection, stack(gone, picked)):
-            insert(connection, f"{target} ({into})", picked, VIEW)
+        insert(connection, f"{target} ({into})", picked, ROWS, stack(gone, picked))
 
 
 def _remove(connection: duckdb.DuckDBPyConnection, schema: TableSchema, target: str, deleted: str | None) -> None:

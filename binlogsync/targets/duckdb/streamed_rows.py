@@ -15,10 +15,10 @@ import pyarrow as pa
 from binlogsync.change_batch import ChangeBatch
 from binlogsync.schema import TableSchema, arrow_type
 from binlogsync.targets.batch_checks import check_batch, decode_ops
+from binlogsync.targets.duckdb.arrow_statement import ROWS
 from binlogsync.targets.duckdb.file import quote
 from binlogsync.targets.duckdb.metadata_columns import METADATA_ARROW_TYPES, metadata_arrays, metadata_names
 from binlogsync.targets.duckdb.row_images import (
-    VIEW,
     RowImages,
     insert,
     positional_names,
@@ -75,12 +75,11 @@ def insert_batches(
     """
     stream = _Stream(schema, batches, metadata)
     names = ", ".join(map(quote, (*(column.name for column in schema.columns), *metadata)))
-    connection.register(VIEW, stream.reader())
+    columns = [*positional_names(schema), *metadata_names(metadata)]
     try:
-        insert(connection, f"{target} ({names})", [*positional_names(schema), *metadata_names(metadata)], VIEW)
+        insert(connection, f"{target} ({names})", columns, ROWS, stream.reader())
     except duckdb.Error:
         if stream.error is not None:
             raise stream.error from None
         raise
-    connection.unregister(VIEW)  # after an error, the rollback does this
     return stream.rows

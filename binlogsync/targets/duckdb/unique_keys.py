@@ -15,11 +15,12 @@ import pyarrow.compute as pc
 
 from binlogsync.errors import MirrorKeyError
 from binlogsync.schema import TableSchema, date_keys
+from binlogsync.targets.duckdb.arrow_statement import ROWS, execute_on
 from binlogsync.targets.duckdb.file import first_row, quote
 from binlogsync.targets.duckdb.key_dates import is_key_date
 from binlogsync.targets.duckdb.last_images import find_codes, select_before
 from binlogsync.targets.duckdb.names import live_condition, table_sql
-from binlogsync.targets.duckdb.row_images import VIEW, Mask, RowImages, positional_names, rows_as_view, stack
+from binlogsync.targets.duckdb.row_images import Mask, RowImages, positional_names, stack
 from binlogsync.targets.mirror_state import MirrorState
 
 
@@ -100,7 +101,7 @@ def _check_published(connection: duckdb.DuckDBPyConnection, schema: TableSchema,
     names, at = [column.name for column in schema.columns], positional_names(schema)
     keys = [at[names.index(name)] for name in schema.primary_key]
     rows = stack([part.image("after", names) for part in parts], at)
-    found = f"{VIEW} GROUP BY {', '.join(keys)} HAVING count(DISTINCT row({', '.join(at)})) > 1"
+    found = f"{ROWS} GROUP BY {', '.join(keys)} HAVING count(DISTINCT row({', '.join(at)})) > 1"
     _refuse_found(connection, schema, rows, keys, found, "is that of two rows")
 
 
@@ -112,7 +113,7 @@ def _check_absent(
         return
     names = [f"t.{quote(name)}" for name in schema.primary_key]
     same = " AND ".join(f"{name} = s.k{i}" for i, name in enumerate(names))
-    found = f"(FROM {table_sql(state)} WHERE {live_condition(state)}) AS t JOIN {VIEW} AS s ON {same}"
+    found = f"(FROM {table_sql(state)} WHERE {live_condition(state)}) AS t JOIN {ROWS} AS s ON {same}"
     what = "is that of a row that the mirror has, and of an inserted or changed row"
     _refuse_found(connection, schema, keys, names, found, what)
 
@@ -125,12 +126,10 @@ def _refuse_found(
     found: str,
     what: str,
 ) -> None:
-    """Raise MirrorKeyError if `found`, what follows FROM in SQL with these rows as VIEW, has a row: one of that key."""
+    """Raise MirrorKeyError if `found`, what follows FROM in SQL with these rows as ROWS, has a row: one of that key."""
     connection.execute("SET TimeZone = 'UTC'")
-    with rows_as_view(connection, rows):
-        texts = ", ".join(f"{name}::VARCHAR" for name in key)
-        values = first_row(connection, f"SELECT {texts} FROM {found} LIMIT 1")
-    if values is not None:
+    texts = ", ".join(f"{name}::VARCHAR" for name in key)
+    for values in execute_on(connection, f"SELECT {texts} FROM {found} LIMIT 1", rows).fetchall():
         raise _violation(schema, values, what)
 
 
