@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -21,7 +19,6 @@ from typing import Any
 import pytest
 
 from binlogsync.servers import NATSServer
-from binlogsync.servers.process import bound_to_this_process
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.stores import Lease
 from binlogsync.stores.sqlite import SQLitePositionStore
@@ -40,24 +37,18 @@ from tests.e2e.oracle import (
 )
 from tests.e2e.tailing import QUICK, TailThread, config_of, mirror, options_of, stream_sink
 from tests.e2e.writers import TABLES, Writers
+from tests.forked import ForkedProcess
 from tests.waiting import wait_until
 
-ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("BINLOGSYNC_TEST_KILLS", "4"))
 LATER_S = 120.0  # what the keeper would see two minutes after a kill, instead of two minutes of waiting
 
 
 @contextmanager
-def running(module: str, given: Mapping[str, Any], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`python -m module '{...}'`, killed at the end of the block if still running."""
+def running(module: str, given: Mapping[str, Any], log: Path) -> Iterator[ForkedProcess]:
+    """A process of the module with these options, killed at the end of the block if still running."""
     with log.open("ab") as output:
-        process = subprocess.Popen(
-            bound_to_this_process([sys.executable, "-m", module, json.dumps(given)]),
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-        )
+        process = ForkedProcess(module, json.dumps(given), stdout=output, stderr=output)
     try:
         yield process
     except BaseException as error:

@@ -1,0 +1,85 @@
+"""A process that imports modules once, and forks the processes of tests/forked.py: `python -m tests.fork_server FD`.
+
+Each request on the socket FD is answered at once. A forked process has the standard streams, the environment and the
+folder of the request, and dies with this one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+MAX_REQUEST = 1 << 17
+_PR_SET_PDEATHSIG = 1
+# What pyarrow and DuckDB import when they are first used with Python's values.
+_LATER = ("pandas",)
+
+
+class ForkServer:
+    """Answers requests until the test's process closes its end of the socket."""
+
+    def __init__(self, requests: socket.socket) -> None:
+        self._requests = requests
+
+    def serve(self) -> dict[str, Any] | None:
+        """Returns None at the end, and in a forked process the request that started it."""
+        while True:
+            text, streams, _, _ = socket.recv_fds(self._requests, MAX_REQUEST, 3)
+            if not text:
+                return None
+            request = json.loads(text)
+            if "wait" in request:
+                self._answer(self._exit_code(request["wait"]))
+                continue
+            for module in [*request["modules"], *_LATER]:
+                importlib.import_module(module)
+            gc.collect()
+            gc.freeze()
+            assert len(os.listdir("/proc/self/task")) == 1, "a fork has only one of the threads"
+            if not (pid := os.fork()):
+                self._become(request, streams)
+                return dict(request)
+            for stream in streams:
+                os.close(stream)
+            self._answer(pid)
+
+    def _answer(self, value: int | None) -> None:
+        self._requests.send(json.dumps(value).encode())
+
+    def _exit_code(self, pid: int) -> int | None:
+        """Like Popen.poll."""
+        found, status = os.waitpid(pid, os.WNOHANG)
+        return os.waitstatus_to_exitcode(status) if found else None
+
+    def _become(self, request: dict[str, Any], streams: Sequence[int]) -> None:
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        self._requests.close()
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+            os.close(stream)
+        os.environ.clear()
+        os.environ.update(request["environment"])
+        os.chdir(request["folder"])
+        sys.argv = [request["modules"][0], *request["arguments"]]
+
+
+def main(number: str) -> None:
+    """Serve; a forked process calls its function instead."""
+    with socket.socket(fileno=int(number)) as requests:
+        request = ForkServer(requests).serve()
+    if request is not None:
+        called = getattr(sys.modules[request["modules"][0]], request["function"])
+        sys.exit(called(*request["arguments"]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
