@@ -8,14 +8,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from binlogsync.cli.main import main
 from binlogsync.mysql import MySQLConfig, inspect_server
 from binlogsync.servers import NATSServer
 from tests.databases import FreshDatabase
+from tests.forked import ForkedProcess, Stream
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
@@ -74,24 +76,50 @@ class Deployment:
         return done
 
     @contextmanager
-    def running(self, *arguments: str) -> Iterator[RunningCommand]:
-        """Run in the background; killed at the end of the block if still running."""
+    def running(self, *arguments: str, is_forked: bool = True) -> Iterator[RunningCommand]:
+        """Run in the background; killed at the end of the block if still running.
+
+        A process that is not forked starts as a user starts it.
+        """
         command, environment = self.command(*arguments)
         number = next(_NUMBERS)
         out, err = self.folder / f"out{number}", self.folder / f"err{number}"
         with out.open("w") as stdout, err.open("w") as stderr:
-            process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=stdout, stderr=stderr)
+            process = (
+                self.fork(arguments, stdout, stderr)
+                if is_forked
+                else subprocess.Popen(command, cwd=self.folder, env=environment, stdout=stdout, stderr=stderr)
+            )
         try:
             yield RunningCommand(process, out, err)
         finally:
             process.kill()
             process.wait()
 
+    def fork(self, arguments: Sequence[str], stdout: Stream, stderr: Stream) -> ForkedProcess:
+        """Run in the background, in a process that has imported the command already."""
+        _, environment = self.command()
+        return ForkedProcess(
+            "tests.cli_deployment",
+            *arguments,
+            function="run_command",
+            imports=(f"binlogsync.cli.{arguments[0]}",),
+            cwd=self.folder,
+            env=environment,
+            stdout=stdout,
+            stderr=stderr,
+        )
+
+
+def run_command(*arguments: str) -> int:
+    """What a forked process does."""
+    return main(arguments)
+
 
 class RunningCommand:
     """A command in the background."""
 
-    def __init__(self, process: subprocess.Popen[bytes], out: Path, err: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes] | ForkedProcess, out: Path, err: Path) -> None:
         self.process = process
         self._out, self._err = out, err
 

@@ -6,6 +6,7 @@ folder of the request, and dies with this one.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import gc
 import importlib
@@ -14,7 +15,10 @@ import os
 import signal
 import socket
 import sys
+import threading
+import traceback
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 MAX_REQUEST = 1 << 17
@@ -77,8 +81,25 @@ def main(number: str) -> None:
     with socket.socket(fileno=int(number)) as requests:
         request = ForkServer(requests).serve()
     if request is not None:
-        called = getattr(sys.modules[request["modules"][0]], request["function"])
-        sys.exit(called(*request["arguments"]))
+        _call(sys.modules[request["modules"][0]], request["function"], request["arguments"])
+
+
+def _call(module: ModuleType, function: str, arguments: Sequence[str]) -> None:
+    """Call the function, and end the process without the interpreter's own end: it would free all that was imported."""
+    try:
+        code = getattr(module, function)(*arguments)
+    except SystemExit as end:
+        code = end.code
+    except BaseException:  # noqa: BLE001 - Python would print it too
+        traceback.print_exc()
+        code = 1
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code or 0)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,7 @@ from typing import IO, Any
 from tests.fork_server import MAX_REQUEST
 
 ROOT = Path(__file__).parents[1]
+Stream = int | IO[Any] | None
 _POLL_S = 0.01
 # A fork has none of the threads that libraries start as they are imported.
 _NO_THREADS = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
@@ -33,7 +35,7 @@ class ForkedProcess:
     """A call of `function` of a module, in a forked process; with the methods of Popen that tests use.
 
     The process imports the modules of `imports` before the fork too. Its exit code is what the function returns.
-    `stdin` and `stdout` are text, if they are subprocess.PIPE.
+    A stream that is None is that of the test; pipes are text.
     """
 
     def __init__(
@@ -42,41 +44,35 @@ class ForkedProcess:
         *arguments: str,
         function: str = "main",
         imports: Sequence[str] = (),
-        stdin: int = subprocess.DEVNULL,
-        stdout: int | IO[Any] = subprocess.DEVNULL,
-        stderr: int | IO[Any] | None = None,
+        stdin: Stream = subprocess.DEVNULL,
+        stdout: Stream = subprocess.DEVNULL,
+        stderr: Stream = None,
         cwd: Path = ROOT,
-        env: dict[str, str] | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> None:
-        self.stdin: IO[str] | None = None
-        self.stdout: IO[str] | None = None
         self.returncode: int | None = None
-        with open(os.devnull, "r+b") as null:
-            streams, given = [null.fileno(), null.fileno(), 2], []
-            if stdin == subprocess.PIPE:
-                streams[0], write = os.pipe()
-                self.stdin = open(write, "w", encoding="utf-8")  # noqa: SIM115 - closed at the end of the block
-                given.append(streams[0])
-            if stdout == subprocess.PIPE:
-                read, streams[1] = os.pipe()
-                self.stdout = open(read, encoding="utf-8")  # noqa: SIM115
-                given.append(streams[1])
-            elif not isinstance(stdout, int):
-                streams[1] = stdout.fileno()
-            if stderr is not None:
-                streams[2] = null.fileno() if isinstance(stderr, int) else stderr.fileno()
-            self.pid = _server().start(
-                {
-                    "modules": [module, *imports],
-                    "function": function,
-                    "arguments": arguments,
-                    "environment": dict(os.environ) if env is None else env,
-                    "folder": str(cwd),
-                },
-                streams,
-            )
-            for descriptor in given:
-                os.close(descriptor)
+        request = {
+            "modules": [module, *imports],
+            "function": function,
+            "arguments": arguments,
+            "environment": dict(os.environ if env is None else env),
+            "folder": str(cwd),
+        }
+        with ExitStack() as opened:
+            streams, self._pipes = [], dict[int, IO[str]]()
+            for number, given in enumerate((stdin, stdout, stderr)):
+                if given == subprocess.PIPE:
+                    ends = os.pipe()
+                    theirs, ours = ends if number == 0 else reversed(ends)
+                    self._pipes[number] = open(ours, "r" if number else "w", encoding="utf-8")  # noqa: SIM115
+                    opened.callback(os.close, theirs)
+                elif given == subprocess.DEVNULL:
+                    theirs = opened.enter_context(open(os.devnull, "r+b")).fileno()
+                else:
+                    theirs = number if given is None or isinstance(given, int) else given.fileno()
+                streams.append(theirs)
+            self.pid = _server().start(request, streams)
+        self.stdin, self.stdout, self.stderr = (self._pipes.get(number) for number in range(3))
 
     def __enter__(self) -> ForkedProcess:
         return self
@@ -85,9 +81,8 @@ class ForkedProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the pipes and wait for the end, like Popen."""
-        for pipe in (self.stdin, self.stdout):
-            if pipe is not None:
-                pipe.close()
+        for pipe in self._pipes.values():
+            pipe.close()
         self.wait()
 
     def poll(self) -> int | None:
@@ -129,6 +124,7 @@ class _ServerProcess:
                 env={**os.environ, **_NO_THREADS},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
+                start_new_session=True,
             )
         atexit.register(self._end)
 

@@ -112,7 +112,7 @@ def assert_stored_and_released(deployment: Deployment) -> None:
 def test_tail_says_what_it_waits_for_stores_and_releases_its_lease(deployment: Deployment) -> None:
     server = deployment.mysql.server
     write_four_changes(deployment)
-    with deployment.running("tail") as tail:
+    with deployment.running("tail", is_forked=False) as tail:
         tail.wait_for_message("waiting for changes")
         tail.wait_for_message(" changes stored")
         wait_until(lambda: durables(deployment)[0] >= 4, TIMEOUT_S, "four messages")
@@ -138,8 +138,8 @@ def test_tail_takes_over_only_with_the_option_and_resumes(deployment: Deployment
     with deployment.running("tail") as first:
         first.wait_for_message(" changes stored")
         wait_until(lambda: durables(deployment)[0] >= 4, TIMEOUT_S, "four messages")
-        refused = deployment.run("tail")
-        assert refused.returncode == 1
+        with deployment.running("tail") as refused:
+            assert refused.process.wait(4 * TIMEOUT_S) == 1
         assert "is held by" in refused.stderr
         assert "tail is running" in status_of(run_here(deployment, "doctor"))["lease"]
         with deployment.running("tail", "--take-over") as second:

@@ -86,7 +86,7 @@ def test_model_from_the_stream_without_mysql_and_a_skip(deployment: Deployment) 
     options = ("--client", "client1", "--reason", "a test row", "--by", "Ada")
     wrong = run_here(deployment, "skip", name, f"{ids[0]}:0", *options)
     assert (wrong.returncode, "the next change is not" in wrong.stderr) == (1, True)
-    done = deployment.run("skip", name, f"{ids[0]}:1", "--client", "client1", "--reason", "a test row", "--by", "Ada")
+    done = run_here(deployment, "skip", name, f"{ids[0]}:1", *options)
     assert done.returncode == 0, done.stderr
     consumer.run(idle_s=0.2)
     assert handled == [1, 3]
