@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import random
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -33,6 +32,7 @@ from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.targets.duckdb.file import META_SCHEMA
 from binlogsync.targets.duckdb.store import DuckStore
 from tests.duck import mirror_rows, query
+from tests.forked import ForkedProcess
 from tests.nats_commands import ask, delete_stream, purge_stream
 from tests.samples import SampleOptions, SampleSource, SampleTransaction
 
@@ -338,40 +338,17 @@ def test_max_s_ends_a_run_that_would_stay(stream: SampleStream, path: Path) -> N
     assert done.seconds < 60
 
 
-_CONSUMER = """
-import sys, threading
-from binlogsync.consume.engine import ConsumeOptions, consume
-from binlogsync.consume.handler import Handler
-from binlogsync.consume.targets import Target
-from binlogsync.nats.client import NatsOptions
-from binlogsync.nats.reader import StreamReader
-from binlogsync.mirror.target import Mirror
-from tests.consume.test_consume import SampleRow, record
-url, source, path = sys.argv[1:]
-class ReportingTarget(Target):
-    "A target that waits for a line of input, stores something, and prints a line."
-    def __init__(self, target):
-        self.target, self.store = target, target.store
-    def take(self, *arguments):
-        sys.stdin.readline()
-        self.target.take(*arguments)
-        print("stored", flush=True)
-with StreamReader(NatsOptions(url=url), source) as reader:
-    for table, target in (("samples", Handler(SampleRow, record, path)), ("notes", Mirror(path, "shop", "notes"))):
-        options = ConsumeOptions(max_changes=7, gather_s=0, idle_s=0.2)
-        consume(reader, ("shop", table), ReportingTarget(target), options, threading.Event())
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("kills", [(3, 9), pytest.param((3, 15, 8, 1), marks=pytest.mark.exhaustive)])
 def test_killed_consumers_leave_each_change_once(stream: SampleStream, path: Path, kills: tuple[int, ...]) -> None:
     stream.write(*[8] * 20)
-    command = [sys.executable, "-c", _CONSUMER, stream.url, stream.name, str(path)]
     dice, stored = random.Random(7), set[tuple[Any, ...]]()
     for kill_after in (*kills, None):
-        with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+        with ForkedProcess(
+            "tests.consume.killed_consumer",
+            *(stream.url, stream.name, str(path)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         ) as consumer:
             assert consumer.stdin is not None
             assert consumer.stdout is not None

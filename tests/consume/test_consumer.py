@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from binlogsync.stores.nats import NatsPositionStore
 from binlogsync.stores.sqlite import SQLitePositionStore
 from tests.consume.test_consume import RETRY, FailingHandler, SampleRow, SampleStream, ids, record
 from tests.duck import query
+from tests.forked import ForkedProcess
 from tests.nats_commands import delete_stream
 from tests.samples import SampleTransaction
 from tests.waiting import wait_until
@@ -297,30 +299,25 @@ def test_it_is_called_again_while_the_client_runs(stream: SampleStream) -> None:
     assert bad.calls == wanted[:3] + [wanted[3]] * 5 + wanted[3:]
 
 
-_PROGRAM = """
-import sys, time
-from binlogsync import Change, Consumer
-from tests.consume.test_consume import SampleRow
-url, source, client_id = sys.argv[1:]
-consumer = Consumer(client_id, url=url, source=source)
-@consumer.register(SampleRow, table="shop.samples")
-def on_sample(change: Change[SampleRow]) -> None:
-    print(change.id, flush=True)
-    time.sleep(0.02)
-try:
+def run_client(url: str, source: str, client_id: str) -> int:
+    """What the other process does: it prints each change."""
+    consumer = Consumer(client_id, url=url, source=source)
+
+    @consumer.register(SampleRow, table=TABLE)
+    def on_sample(change: Change[SampleRow]) -> None:
+        print(change.id, flush=True)  # noqa: T201
+        time.sleep(0.02)
+
     consumer.run()
-except Exception as error:
-    print(type(error).__name__, error, flush=True)
-    raise SystemExit(3)
-print("ended", flush=True)
-"""
+    print("ended", flush=True)  # noqa: T201
+    return 0
 
 
 @dataclass
 class ClientProcess:
     """A client in another process, and the lines that it prints."""
 
-    process: subprocess.Popen[str]
+    process: ForkedProcess
     lines: list[str]
 
     def ids(self) -> list[str]:
@@ -332,8 +329,14 @@ def start_program(stream: SampleStream) -> Iterator[Callable[[], ClientProcess]]
     started: list[ClientProcess] = []
 
     def start() -> ClientProcess:
-        command = [sys.executable, "-c", _PROGRAM, stream.url, stream.name, "client1"]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        process = ForkedProcess(
+            "tests.consume.test_consumer",
+            stream.url,
+            stream.name,
+            "client1",
+            function="run_client",
+            stdout=subprocess.PIPE,
+        )
         program = ClientProcess(process, [])
         threading.Thread(target=_read, args=(program,), daemon=True).start()
         started.append(program)

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +30,7 @@ from dagster_binlogsync.stop_flag import StopFlag, stop_on_signals
 from dagster_binlogsync.tail.job import build_tail_job
 from dagster_binlogsync.tail.reporter import TailReporter, binlog_metadata
 from dagster_binlogsync.tail.run import build_tail_failure, run_shift
+from tests.forked import ForkedProcess
 
 CHECKPOINT = Checkpoint(
     BinlogPosition("binlog.000042", 1187),
@@ -287,46 +287,44 @@ def test_the_job_has_the_tags_that_keep_it_single_and_unretried() -> None:
     assert all(node.definition.name and not getattr(node.definition, "retry_policy", None) for node in job.nodes)
 
 
-PROGRAM = """
-import sys, threading
-import dagster as dg
-from dagster_binlogsync.tail.reporter import TailReporter
-from dagster_binlogsync.stop_flag import stop_on_signals
-from dagster_binlogsync.tail.run import run_shift
-from tests.dagster_binlogsync.test_tail_job import BUSY
-
 class WaitingTail:
-    def run(self, stop, on_progress):
+    """Writes a line at its start and after its stop."""
+
+    def run(self, stop: StopFlag, on_progress: Callable[[TailProgress], None]) -> TailProgress:
         on_progress(BUSY)
-        sys.stdout.write("tailing\\n"); sys.stdout.flush()
+        print("tailing", flush=True)  # noqa: T201
         stop.wait(60)
-        sys.stdout.write("flushed\\n"); sys.stdout.flush()
+        print("flushed", flush=True)  # noqa: T201
         return BUSY
 
-@dg.op
-def shift(context):
-    with stop_on_signals() as stop:
-        run_shift(context, WaitingTail(), stop, TailReporter(context, "main", stop, report_s=1, shift_s=60))
 
-@dg.job(executor_def=dg.in_process_executor)
-def job():
-    shift()
+def run_waiting_tail() -> None:
+    """What the separate process does."""
 
-sys.stdout.write("success\\n" if job.execute_in_process().success else "failure\\n")
-"""
+    @dg.op
+    def shift(context: dg.OpExecutionContext) -> None:
+        tail: Any = WaitingTail()
+        with stop_on_signals() as stop:
+            run_shift(context, tail, stop, TailReporter(context, "main", stop, report_s=1, shift_s=60))
+
+    @dg.job(executor_def=dg.in_process_executor)
+    def job() -> None:
+        shift()
+
+    print("success" if job.execute_in_process().success else "failure")  # noqa: T201
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.exhaustive)])
 def test_a_signal_to_a_separate_process(number: signal.Signals) -> None:
-    root = Path(__file__).parents[2]
-    process = subprocess.Popen([sys.executable, "-c", PROGRAM], cwd=root, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "tailing\n"
-        process.send_signal(number)
-        rest, _ = process.communicate(timeout=120)
-    finally:
-        process.kill()
-        process.communicate()
-    assert rest == "flushed\nsuccess\n"
+    with ForkedProcess(
+        "tests.dagster_binlogsync.test_tail_job", function="run_waiting_tail", stdout=subprocess.PIPE
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "tailing\n"
+            process.send_signal(number)
+            assert process.wait(120) == 0
+            assert process.stdout.read() == "flushed\nsuccess\n"
+        finally:
+            process.kill()

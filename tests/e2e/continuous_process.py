@@ -1,11 +1,10 @@
-"""A process with the continuous run of a mirror `orders` and a handler of `notes`: python -m ... FOLDER DATABASE.
+"""A process with the continuous run of a mirror `orders` and a handler of `notes`, to be forked.
 
 The handler appends the id of each note to the file `notes.txt`, and fails while the file `bad` exists.
 """
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import dagster as dg
@@ -35,15 +34,12 @@ def tables(folder: Path, database: str) -> tuple[TableAsset, TableAsset]:
     return mirror(f"{database}.orders"), notes
 
 
-def main(folder: Path, database: str) -> int:
-    """Execute the run; returns the exit code."""
+def main(home: str, database: str) -> int:
+    """Execute the run in the folder `home`; returns the exit code."""
+    folder = Path(home)
     settings = Settings.read(folder)
     consumers = ConsumerDefinitions(tables(folder, database), (), ())
     built = build_deployment(settings, consumers, build_tail_config(settings), running=False)
     job = built.resolve_job_def(continuous_job_name(database))
     with dg.DagsterInstance.from_config(str(folder)) as instance:
         return 0 if job.execute_in_process(instance=instance, raise_on_error=False).success else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2]))

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -16,10 +13,9 @@ from dagster_binlogsync.consume.run_coordination import request_end
 from dagster_binlogsync.table_asset import TableAsset
 from dagster_binlogsync.tags import CONTINUOUS_TAG
 from tests.e2e.continuous_process import tables
-from tests.e2e.dagster_project import DagsterProject
+from tests.e2e.dagster_project import OF_THE_INSTANCE, DagsterProject
+from tests.forked import ForkedProcess
 from tests.waiting import wait_until
-
-ROOT = Path(__file__).parents[2]
 
 
 @dataclass
@@ -30,7 +26,7 @@ class Continuous:
     orders: TableAsset
     notes: TableAsset
     built: dg.Definitions
-    process: subprocess.Popen[bytes] | None = None
+    process: ForkedProcess | None = None
 
     @property
     def run(self) -> dg.DagsterRun:
@@ -45,9 +41,11 @@ class Continuous:
 
     def start(self) -> None:
         """Start a run."""
-        command = [sys.executable, "-m", "tests.e2e.continuous_process", str(self.project.folder), self.project.source]
+        arguments = (str(self.project.folder), self.project.source)
         with (self.project.folder / "continuous.log").open("ab") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+            self.process = ForkedProcess(
+                "tests.e2e.continuous_process", *arguments, imports=OF_THE_INSTANCE, stdout=log, stderr=log
+            )
 
     def change(self, *statements: str) -> None:
         """Execute the statements, and publish them."""

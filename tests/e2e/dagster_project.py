@@ -36,6 +36,11 @@ event_log_storage:
   config: {{base_dir: {folder}/history}}
 """
 SHIFT_S, LONGEST_SHIFT_S = 2.0, 120.0
+OF_THE_INSTANCE = (
+    "dagster._core.storage.event_log.sqlite.consolidated_sqlite_event_log",
+    "dagster._core.storage.runs",
+)
+"""What a process imports to open an instance."""
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,10 @@ import pytest
 from binlogsync.change import RowChange
 from binlogsync.errors import FencedError, SinkError
 from binlogsync.flush import Flush, SchemaChange
+from binlogsync.position_order import PositionOrder, compare
 from binlogsync.sinks.audit import AuditSink
 from tests.duck import query
+from tests.forked import ForkedProcess
 from tests.samples import SampleOptions, SampleSource, sample_schema
 from tests.sinks.contract import SinkContract, Stored
 
@@ -223,31 +225,29 @@ def test_another_process_reads_between_flushes(path: Path) -> None:
     assert output.split() == [str(total)]
 
 
-_WRITER = """
-import sys
-from binlogsync.position_order import PositionOrder, compare
-from binlogsync.sinks.audit import AuditSink
-from tests.sinks.contract import SinkContract, Stored
-from tests.samples import SampleSource
-source, sink = SampleSource(), AuditSink(sys.argv[1])
-stored = sink.open("demo")
-print("open", flush=True)
-for _ in range(30):
-    flush = source.flush(3)
-    if stored is None or compare(stored, flush.checkpoint) is PositionOrder.BEFORE:
-        sys.stdin.readline()
-        sink.write(flush.without_stored(stored))
-        print("stored", flush=True)
-"""
+def write_after_input(path: str) -> None:
+    """What the killed process does: it waits for a line of input before each flush, and prints a line afterwards."""
+    source, sink = SampleSource(), AuditSink(Path(path))
+    stored = sink.open("demo")
+    print("open", flush=True)  # noqa: T201
+    for _ in range(30):
+        flush = source.flush(3)
+        if stored is None or compare(stored, flush.checkpoint) is PositionOrder.BEFORE:
+            sys.stdin.readline()
+            sink.write(flush.without_stored(stored))
+            print("stored", flush=True)  # noqa: T201
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kills", [(1, 9), pytest.param((1, 9, 5, 2, 8), marks=pytest.mark.exhaustive)])
 def test_killed_writers_leave_each_change_once(path: Path, kills: tuple[int, ...]) -> None:
     for kill_after in (*kills, None):
-        command = [sys.executable, "-c", _WRITER, str(path)]
-        with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+        with ForkedProcess(
+            "tests.sinks.test_audit",
+            str(path),
+            function="write_after_input",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         ) as writer:
             assert writer.stdin is not None
             assert writer.stdout is not None
