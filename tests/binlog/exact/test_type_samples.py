@@ -10,9 +10,9 @@ from tests.binlog.exact.type_samples import tables
 from tests.databases import FreshDatabase
 
 
-def _check(database: FreshDatabase, server: str, report: list[str]) -> None:
+def _check(database: FreshDatabase, server: str, report: list[str], unlike: str = "") -> None:
     tally = ComparisonCounts()
-    work = [(f"s{i}", columns, sample_rows(columns)) for i, columns in enumerate(tables(server))]
+    work = [(f"s{i}", columns, sample_rows(columns)) for i, columns in enumerate(tables(server, unlike))]
     compare_filled(database, tally, work)
     report.append(tally.line(f"type samples on {server}"))
     assert not tally.differences, "\n".join(tally.differences[:40])
@@ -22,6 +22,11 @@ def test_on_mysql(mysql: FreshDatabase, report: list[str]) -> None:
     _check(mysql, MYSQL, report)
 
 
+def test_types_of_mariadb_alone(mariadb: FreshDatabase, report: list[str]) -> None:
+    _check(mariadb, MARIADB, report, unlike=MYSQL)
+
+
+@pytest.mark.exhaustive
 def test_on_mariadb(mariadb: FreshDatabase, report: list[str]) -> None:
     _check(mariadb, MARIADB, report)
 

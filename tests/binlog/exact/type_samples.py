@@ -16,11 +16,11 @@ _MOST_COLUMNS = 16
 _MOST_BYTES = 30_000
 
 
-def tables(server: str) -> Iterator[tuple[TypeSample, ...]]:
-    """The samples that a server supports, divided into tables of several columns."""
+def tables(server: str, unlike: str = "") -> Iterator[tuple[TypeSample, ...]]:
+    """The samples that a server supports, and another one does not, divided into tables of several columns."""
     ordered = sorted(TYPE_SAMPLES, key=lambda sample: (sample.old, len(sample.literals)))
     chosen: list[TypeSample] = []
-    for sample in (sample for sample in ordered if server in sample.servers):
+    for sample in (sample for sample in ordered if server in sample.servers and unlike not in sample.servers):
         if chosen and not _fits(chosen, sample):
             yield tuple(chosen)
             chosen = []
