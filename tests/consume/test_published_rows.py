@@ -38,6 +38,7 @@ from tests.published_rows import PublishedAt, publish_rows
 from tests.samples import sample_row, sample_schema
 
 FORMATS: list[dict[str, Any]] = [{}, {"changes_per_message": 3}, {"format": "arrow"}]
+FORMAT_NAMES = ["json", "lines", "arrow"]
 
 
 class PublishingStream(SampleStream):
@@ -69,7 +70,10 @@ class PublishingStream(SampleStream):
         return [str(each) for each in batch.ids().to_pylist()]
 
 
-@pytest.fixture(params=FORMATS, ids=["json", "lines", "arrow"])
+@pytest.fixture(
+    params=[FORMATS[0], pytest.param(FORMATS[1], marks=pytest.mark.exhaustive), FORMATS[2]],
+    ids=FORMAT_NAMES,
+)
 def stream(nats_server: NATSServer, request: pytest.FixtureRequest) -> Iterator[PublishingStream]:
     name = f"p{abs(hash(request.node.name)) % 10**9}"
     yield PublishingStream(nats_server.url, name, **request.param)
@@ -92,6 +96,7 @@ def all_ids(stream: PublishingStream, table: tuple[str, str] = SAMPLES) -> list[
     return found
 
 
+@pytest.mark.parametrize("stream", FORMATS, ids=FORMAT_NAMES, indirect=True)
 def test_rows_that_share_a_position_come_once_and_in_order(stream: PublishingStream, path: Path) -> None:
     stream.write(2)
     published = stream.publish(11, 12, 13)

@@ -103,7 +103,11 @@ def test_a_connection_that_breaks_all_the_time(options: dict[str, Any], nats_ser
 
 
 @pytest.mark.server
-@pytest.mark.parametrize(("options", "changes"), [(LINES, 3000), (BATCHES, 10_000)], ids=["lines", "batches"])
+@pytest.mark.parametrize(
+    ("options", "changes"),
+    [pytest.param(LINES, 3000, marks=pytest.mark.exhaustive), (BATCHES, 10_000)],
+    ids=["lines", "batches"],
+)
 def test_a_server_that_is_killed_all_the_time(options: dict[str, Any], changes: int) -> None:
     source = new_source()
     todo = flushes(source, 6, changes)
