@@ -1,15 +1,12 @@
-"""A process that uses a position store, for kill and competition tests: `python -m tests.stores.process '{...}'`.
+"""A process that uses a position store, for kill and competition tests; its argument:
 
 {"store": {...}, "work": "save", "from": 7}     saves numbered checkpoints in a loop, and prints the number of each
 {"store": {...}, "work": "claim", "owner": "a"} takes over the lease in a loop, and saves under it
-
-It imports the store of the given kind only: those of the others take longer than all that it does.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -69,8 +66,9 @@ def claim(store: PositionStore, owner: str) -> None:
             continue
 
 
-if __name__ == "__main__":
-    told = json.loads(sys.argv[1])
+def main(text: str) -> None:
+    """Do what the arguments say."""
+    told = json.loads(text)
     if told["work"] == "save":
         save(open_store(told["store"]), told["from"])
     else:

@@ -10,7 +10,6 @@ import json
 import random
 import secrets
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,10 +20,10 @@ from typing import Any
 import pytest
 
 from binlogsync import servers
+from tests.forked import ForkedProcess
 from tests.stores.process import CLAIMS, SAVES, open_store
 from tests.waiting import wait_until
 
-ROOT = Path(__file__).parents[2]
 Given = Mapping[str, Any]
 
 
@@ -48,13 +47,18 @@ def redis_of(server: servers.RedisServer, name: str) -> Given:
 
 
 @contextmanager
-def process(told: Given) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "tests.stores.process", json.dumps(told)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
+def process(told: Given) -> Iterator[ForkedProcess]:
+    with ForkedProcess(
+        "tests.stores.process",
+        json.dumps(told),
+        imports=(f"binlogsync.stores.{told['store']['kind']}",),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as child:
         yield child
 
 
-def saved_until_killed(given: Given, number: int, kill: Callable[[subprocess.Popen[str]], None]) -> int:
+def saved_until_killed(given: Given, number: int, kill: Callable[[ForkedProcess], None]) -> int:
     """Let a child process save several times, call `kill`, and return the last number whose save was confirmed."""
     with process({"store": given, "work": "save", "from": number}) as child:
         assert child.stdout is not None
@@ -100,8 +104,7 @@ def test_a_server_that_is_killed_during_a_save_has_the_old_checkpoint_or_the_new
 
 @pytest.mark.slow
 def test_of_processes_that_take_over_from_each_other_only_the_newest_saves(given: Given) -> None:
-    # A process with the client of NATS takes two seconds of CPU time to start.
-    owners = ("a", "b") if given["kind"] == "nats" else ("a", "b", "c")
+    owners = ("a", "b", "c")
     seen: list[tuple[int, int]] = []
     with closing(open_store(given)) as store:
         children = [process({"store": given, "work": "claim", "owner": owner}) for owner in owners]
@@ -112,7 +115,7 @@ def test_of_processes_that_take_over_from_each_other_only_the_newest_saves(given
             if loaded is not None:
                 seen.append((loaded.position.file_number, loaded.position.pos))
             time.sleep(0.005)
-        outputs = [child.communicate()[0].split("\n")[:-1] for child in running]
+        outputs = [child.stdout.read().split("\n")[:-1] for child in running if child.stdout is not None]
         last, lease = store.checkpoints.load("shop"), store.leases.load("shop")
     assert [child.returncode for child in running] == [0] * len(owners)
     saved = [[int(line.split()[0]) for line in lines] for lines in outputs]
