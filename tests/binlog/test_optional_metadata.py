@@ -93,7 +93,7 @@ def _create(
 
 
 @pytest.mark.server
-@pytest.mark.parametrize("server", LEVELS)
+@pytest.mark.parametrize("server", ["mysql", "mariadb", pytest.param("mariadb_10", marks=pytest.mark.exhaustive)])
 def test_no_type_shifts_the_metadata_of_other_columns(request: pytest.FixtureRequest, server: str) -> None:
     database: FreshDatabase = request.getfixturevalue(server)
     for setting in SETTINGS:

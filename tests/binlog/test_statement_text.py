@@ -23,7 +23,7 @@ _LETTERS = "ßöéłčșĢЖяїΩאبغ֏ა名字表テソ能ﾀ仼한글丂ĳ
 _NO_LETTERS = frozenset({"ascii"})
 
 
-@pytest.fixture(params=["mysql", "mariadb", "mariadb_10"])
+@pytest.fixture(params=["mysql", "mariadb", pytest.param("mariadb_10", marks=pytest.mark.exhaustive)])
 def database(request: pytest.FixtureRequest) -> Iterator[FreshDatabase]:
     """A database on each server."""
     found: FreshDatabase = request.getfixturevalue(request.param)
