@@ -6,21 +6,20 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from binlogsync.bookmarks import BookmarkReason
 from binlogsync.change_batch import ChangeBatch
-from binlogsync.mysql import TLS, MySQLConfig
+from binlogsync.mysql import MySQLConfig
 from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.replay.from_stream import StreamRangeReader
 from binlogsync.replay.ranges import ReplayPlan, ReplayRange
 from binlogsync.replay.sources import ChangeSources
 from binlogsync.servers import NATSServer
-from binlogsync.servers.database import DatabaseServer
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.sinks.audit_rows import audit_rows
 from binlogsync.stores.sqlite import SQLitePositionStore
@@ -118,18 +117,13 @@ class TailedWorkload:
         return ReplayPlan(self.source, self.database, table, words, spans, "1")
 
 
-def plain_config(server: DatabaseServer, source: str) -> MySQLConfig:
-    """Without TLS: a replay opens many connections, and with TLS each takes ten times as long."""
-    return replace(config_of(server, source), tls=TLS("disabled"))
-
-
 def tail_workload(mysql: FreshDatabase, nats: NATSServer, folder: Path) -> TailedWorkload:
     """Run writers, rotations, DDL, a TRUNCATE and large transactions; return when all changes are stored.
 
     Before each rotation there are TRANSACTIONS transactions and a bookmark; at the end, bookmarks of all reasons.
     """
     source = f"back-{mysql.name}"
-    config, audit, positions = plain_config(mysql.server, source), folder / "audit.duckdb", folder / "positions.db"
+    config, audit, positions = config_of(mysql.server, source), folder / "audit.duckdb", folder / "positions.db"
     store = SQLitePositionStore(positions)
     writers = Writers(mysql, seed=11, pause_s=0.02)
     options = options_of(source, mysql.name, bookmark_s=0.4)

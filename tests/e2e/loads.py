@@ -193,10 +193,13 @@ class TableWriters:
         try:
             while not self._stop.is_set():
                 # An error ends the connection, and with it a transaction of any state.
-                with self._database.server.connect(database=self._database.name, autocommit=False) as connection:
+                with self._connect() as connection:
                     self._write(connection, chance, number)
         except BaseException as error:  # noqa: BLE001 - the test reports it
             self._failures.append(error)
+
+    def _connect(self) -> pymysql.Connection[Any]:
+        return self._database.server.connect(database=self._database.name, autocommit=False, ssl_disabled=True)
 
     def _write(self, connection: pymysql.Connection[Any], chance: random.Random, number: int) -> None:
         for _ in paced(self._stop, chance, self._pause_s):

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from binlogsync import servers
+from binlogsync.mysql import TLS, inspect_server
 from binlogsync.servers.database import DatabaseServer
 from tests.databases import FreshDatabase
+from tests.e2e.tailing import config_of
 from tests.mysql.sources import run
 from tests.sinks.nats_proxy import NatsProxy
 
@@ -39,7 +41,15 @@ def replicated_pair(flavor: str) -> Iterator[tuple[DatabaseServer, DatabaseServe
             server.cdc_password = "secret"
             run(server, "SET sql_log_bin = 0", f"ALTER USER '{server.cdc_user}'@'%' IDENTIFIED BY 'secret'")
         replicate(replica, source)
+        wait_for_all(replica, source)
+        for server in (source, replica):
+            log_in(server)
         yield source, replica
+
+
+def log_in(server: DatabaseServer) -> None:
+    """Log in with TLS: then the server has the password, and logins without TLS need no key."""
+    inspect_server(config_of(server, "look", TLS()))
 
 
 def wait_for_all(replica: DatabaseServer, source: DatabaseServer) -> None:

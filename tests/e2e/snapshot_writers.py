@@ -89,7 +89,7 @@ class SnapshotWriters:
 
     def _work(self, chance: random.Random, number: int) -> None:
         try:
-            with self._database.server.connect(database=self._database.name, autocommit=True) as connection:
+            with self._database.server.connect(database=self._database.name, ssl_disabled=True) as connection:
                 connection.query("SET SESSION innodb_lock_wait_timeout = 1, lock_wait_timeout = 5")
                 for _ in paced(self._stop, chance, self._pause_s, restful=self._restful):
                     self._transaction(connection, chance, number)

@@ -14,7 +14,7 @@ from binlogsync.codec.subjects import durable_name
 from binlogsync.consume.engine import ConsumeOptions, ConsumeResult, consume
 from binlogsync.consume.targets import Target
 from binlogsync.mirror.target import Mirror
-from binlogsync.mysql import MySQLConfig, inspect_server
+from binlogsync.mysql import TLS, MySQLConfig, inspect_server
 from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.servers.database import DatabaseServer
@@ -25,11 +25,16 @@ from binlogsync.stores import PositionStore
 from binlogsync.tail.run import Tail, TailOptions, TailProgress
 from tests.waiting import wait_until
 
+PLAIN = TLS("disabled")
 QUICK = {"flush_interval_s": 0.2, "flush_rows": 200, "idle_checkpoint_s": 0.5, "start": "oldest"}
 
 
-def config_of(server: DatabaseServer, source: str) -> MySQLConfig:
-    """The connection settings of the account for change data capture."""
+def config_of(server: DatabaseServer, source: str, tls: TLS = PLAIN) -> MySQLConfig:
+    """The connection settings of the account for change data capture.
+
+    Without TLS by default: a test opens many connections, and with TLS each takes ten times as long. Deployments have
+    TLS, and so has the first login of an account, after which MySQL needs no key for others.
+    """
     return MySQLConfig(
         host=server.host,
         port=server.port,
@@ -37,6 +42,7 @@ def config_of(server: DatabaseServer, source: str) -> MySQLConfig:
         password=server.cdc_password,
         source=source,
         heartbeat_s=1.0,
+        tls=tls,
     )
 
 

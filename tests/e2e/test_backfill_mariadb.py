@@ -15,8 +15,8 @@ from binlogsync.servers import NATSServer
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.stores.sqlite import SQLitePositionStore
 from tests.databases import FreshDatabase
-from tests.e2e.backfill_workload import TailedWorkload, assert_rows, plain_config, rows_of
-from tests.e2e.tailing import TailThread, options_of, stream_sink
+from tests.e2e.backfill_workload import TailedWorkload, assert_rows, rows_of
+from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -25,7 +25,7 @@ def test_ranges_equal_the_audit_log_from_the_stream_and_from_the_binlog(
     mariadb: FreshDatabase, nats_server: NATSServer, position_store: SQLitePositionStore, tmp_path: Path
 ) -> None:
     source, audit = f"back-{mariadb.name}", tmp_path / "audit.duckdb"
-    config, store = plain_config(mariadb.server, source), position_store
+    config, store = config_of(mariadb.server, source), position_store
     tailed = TailedWorkload(config, mariadb.name, nats_server, audit, tmp_path / "positions.db", store)
     places: list[str] = []
 

@@ -19,8 +19,8 @@ from binlogsync.replay.targets import MemoryTarget
 from binlogsync.servers import NATSServer
 from binlogsync.stores.sqlite import SQLitePositionStore
 from tests.databases import FreshDatabase, fresh_database
-from tests.e2e.backfill_workload import TailedWorkload, plain_config, rows_of
-from tests.e2e.tailing import TailThread, mirror, options_of, stream_sink
+from tests.e2e.backfill_workload import TailedWorkload, rows_of
+from tests.e2e.tailing import TailThread, config_of, mirror, options_of, stream_sink
 from tests.nats_commands import purge_stream
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -48,7 +48,7 @@ def test_reads_the_stream_then_the_binlogs_then_fails_with_the_earliest_time(
 ) -> None:
     with servers.mysql() as server, fresh_database(server) as database:
         source = f"gone-{database.name}"
-        config, store = plain_config(server, source), position_store
+        config, store = config_of(server, source), position_store
         tailed = TailedWorkload(config, database.name, nats_server, tmp_path / "none", tmp_path / "positions.db", store)
         database.execute("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(9))")
         options = options_of(source, database.name, bookmark_s=0.01)
@@ -107,7 +107,7 @@ def test_an_accepted_gap_is_reported(
 ) -> None:
     with servers.mysql() as server, fresh_database(server) as database:
         source = f"hole-{database.name}"
-        config, store = plain_config(server, source), position_store
+        config, store = config_of(server, source), position_store
         tailed = TailedWorkload(config, database.name, nats_server, tmp_path / "none", tmp_path / "positions.db", store)
         database.execute("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(9))")
         options = options_of(source, database.name)

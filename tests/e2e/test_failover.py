@@ -26,7 +26,16 @@ from binlogsync.stores.memory import MemoryPositionStore
 from tests.databases import MARIADB_TOO
 from tests.duck import query
 from tests.e2e.oracle import assert_mirrored, assert_same, assert_same_history
-from tests.e2e.replicas import NAME, ServerAddress, database_on, promote, replicate, stop_replicating, wait_for_all
+from tests.e2e.replicas import (
+    NAME,
+    ServerAddress,
+    database_on,
+    log_in,
+    promote,
+    replicate,
+    stop_replicating,
+    wait_for_all,
+)
 from tests.e2e.tailing import TailThread, config_of, mirror, options_of, stream_sink
 from tests.e2e.writers import TABLES, Writers
 from tests.mysql.sources import run
@@ -54,7 +63,7 @@ class ReplicationPair:
 
     def __post_init__(self) -> None:
         self.primary = self._server()
-        self._log_in()
+        log_in(self.primary)
         self.address = ServerAddress(self.primary)
         self.servers.callback(self.address.close)
 
@@ -72,16 +81,12 @@ class ReplicationPair:
         """Promote the replica."""
         promote(self.replica)
         self.primary = self.replica
-        self._log_in()
+        log_in(self.primary)
         self.address.move_to(self.primary)
 
     def config(self, source: str) -> MySQLConfig:
         """The configuration of a tail, with the fixed address, which sees the data as they are."""
-        return replace(config_of(self.primary, source), port=self.address.port, tls=TLS("disabled"))
-
-    def _log_in(self) -> None:
-        """Log in with TLS: then the server has the password, and logins without TLS need no key."""
-        inspect_server(config_of(self.primary, "look"))
+        return replace(config_of(self.primary, source), port=self.address.port)
 
     def _server(self) -> DatabaseServer:
         options = {"log_slave_updates": "ON"}
@@ -204,7 +209,7 @@ def test_a_replica_without_stored_transactions_is_refused(cluster: ReplicationPa
     stop_replicating(cluster.replica)
     options = options_of(source, NAME, start="now", retry_s=60.0)
     hosts = ",".join(f"{each.host}:{each.port}" for each in (cluster.replica, cluster.primary))
-    config = replace(config_of(cluster.primary, source), host=hosts)
+    config = replace(config_of(cluster.primary, source, TLS()), host=hosts)
     with TailThread(config, [stream_sink(nats_server.url)], MemoryPositionStore(), options) as tail:
         tail.wait_begun()
         database.execute("INSERT INTO late VALUES (1)")

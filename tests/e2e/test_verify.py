@@ -14,6 +14,7 @@ from binlogsync.consume.engine import ConsumeOptions, consume
 from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.mirror.target import Mirror
 from binlogsync.mirror.verify import Verification, Verifier, VerifyOptions
+from binlogsync.mysql import TLS
 from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
@@ -176,7 +177,7 @@ def test_an_idle_stream_reports_the_missing_privilege(
     scenario.mysql.execute("INSERT INTO t VALUES (2)")
     scenario.mysql.execute(f"CREATE USER {user} IDENTIFIED BY 'x'")
     scenario.mysql.execute(f"GRANT SELECT, LOCK TABLES, REPLICATION CLIENT ON *.* TO {user}")
-    scenario.config = replace(config_of(server, scenario.config.source), user=user, password="x")
+    scenario.config = replace(config_of(server, scenario.config.source, TLS()), user=user, password="x")
     monkeypatch.setattr("binlogsync.mirror.verify._CHECK_GRANTS_S", 0.2)
     try:
         with pytest.raises(ConsumeError, match=rf"GRANT REPLICATION SLAVE ON \*\.\* TO '{user}'"):

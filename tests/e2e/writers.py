@@ -88,7 +88,7 @@ class Writers:
             connection.commit()
 
     def _connect(self) -> pymysql.Connection[Cursor]:
-        return self._database.server.connect(database=self._database.name, autocommit=False)
+        return self._database.server.connect(database=self._database.name, autocommit=False, ssl_disabled=True)
 
     def _work(self, chance: random.Random, number: int) -> None:
         try:
