@@ -33,9 +33,11 @@ def main(text: str) -> None:
         # Other tails start without these modules.
         import pytest
 
-        from tests.e2e.snapshot_scenario import crash_among_rows
+        from tests.e2e.snapshot_scenario import crash_among_rows, use_small_slices
 
-        crash_among_rows(pytest.MonkeyPatch(), lambda: os.kill(os.getpid(), signal.SIGKILL))
+        patch = pytest.MonkeyPatch()
+        use_small_slices(patch, poll_s=0.2)  # a table of few rows has several slices
+        crash_among_rows(patch, lambda: os.kill(os.getpid(), signal.SIGKILL))
     store = SQLitePositionStore(given["positions"])
     sinks: list[Sink] = [JetStreamSink(JetStreamOptions(url=given["nats"], **given.get("stream", {})))]
     if "audit" in given:
