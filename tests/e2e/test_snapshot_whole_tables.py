@@ -49,7 +49,7 @@ def check(scenario: Snapshots, keyed: Sequence[CheckedTable] = ()) -> StreamFaul
     return check_heap(scenario.config, scenario.url, scenario.database.name, scenario.database.execute, keyed)
 
 
-def simulate(database: FreshDatabase, url: str, seed: int, *, rounds: int = 2, **options: Any) -> StreamFaults:
+def simulate(database: FreshDatabase, url: str, seed: int, *, rounds: int = 1, **options: Any) -> StreamFaults:
     """Snapshots beside writers, and one while nothing is written; `numbers`, with a key, is read in chunks."""
     scenario = scenario_of(database, url)
     database.execute("INSERT INTO numbers VALUES " + ", ".join(f"({n}, {n}, 'old')" for n in range(0, 400, 4)))
@@ -72,20 +72,20 @@ def simulate(database: FreshDatabase, url: str, seed: int, *, rounds: int = 2, *
 def test_the_stream_equals_the_table_after_the_last_row(
     seed: int, flush: str, mysql: FreshDatabase, nats_server: NATSServer
 ) -> None:
-    faults = simulate(mysql, nats_server.url, seed, flush=flush)
+    faults = simulate(mysql, nats_server.url, seed, rounds=seed, flush=flush)
     assert not faults.sentences, faults
 
 
 @pytest.mark.parametrize("flush", ["interval", pytest.param("eager", marks=pytest.mark.exhaustive)])
 def test_mariadb(flush: str, mariadb: FreshDatabase, nats_server: NATSServer) -> None:
-    faults = simulate(mariadb, nats_server.url, 3, rounds=1, flush=flush)
+    faults = simulate(mariadb, nats_server.url, 3, flush=flush)
     assert not faults.sentences, faults
 
 
 @pytest.mark.slow
 def test_mysql_without_gtids(server_without_gtids: servers.MySQLServer, nats_server: NATSServer) -> None:
     with fresh_database(server_without_gtids) as database:
-        faults = simulate(database, nats_server.url, 4, rounds=1)
+        faults = simulate(database, nats_server.url, 4)
     assert not faults.sentences, faults
 
 
@@ -103,7 +103,8 @@ def test_statements_beside_writers(flush: str, mysql: FreshDatabase, nats_server
         "SELECT i % 20, 'old' FROM n",
     ]
     with scenario.tail(flush=flush) as tail:
-        with SnapshotWriters(mysql, 8, operations=HEAP_OPERATIONS).running(), altering(mysql, 8, statements):
+        writers = SnapshotWriters(mysql, 8, operations=HEAP_OPERATIONS, pause_s=0.1)
+        with writers.running(), altering(mysql, 8, statements, most=15):
             for _ in range(3):
                 scenario.complete(tail)
         scenario.catch_up(tail)
@@ -135,6 +136,8 @@ def test_stages_of_the_rows_and_of_an_empty_table(mysql: FreshDatabase, nats_ser
     assert stages(nats_server.url, scenario.config.source, mysql.name) == [*found, ("t", "last")]
 
 
+# A tail that is killed among the rows is in test_snapshot_killed.py, with the same checks.
+@pytest.mark.exhaustive
 def test_a_crash_among_the_rows_publishes_all_again(
     mysql: FreshDatabase, nats_server: NATSServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
