@@ -30,6 +30,7 @@ from tests.e2e.writers import Writers
 from tests.waiting import wait_until
 
 TRANSACTIONS = 60
+BIG = 600
 
 Row = tuple[str, str, str | None, str | None]  # id, op, before, after
 
@@ -120,12 +121,13 @@ class TailedWorkload:
 def tail_workload(mysql: FreshDatabase, nats: NATSServer, folder: Path) -> TailedWorkload:
     """Run writers, rotations, DDL, a TRUNCATE and large transactions; return when all changes are stored.
 
-    Before each rotation there are TRANSACTIONS transactions and a bookmark; at the end, bookmarks of all reasons.
+    Before each rotation there are TRANSACTIONS transactions, one of more than BIG changes, and a bookmark; at the end,
+    bookmarks of all reasons.
     """
     source = f"back-{mysql.name}"
     config, audit, positions = config_of(mysql.server, source), folder / "audit.duckdb", folder / "positions.db"
     store = SQLitePositionStore(positions)
-    writers = Writers(mysql, seed=11, pause_s=0.02)
+    writers = Writers(mysql, seed=11, pause_s=0.04)
     options = options_of(source, mysql.name, bookmark_s=0.4)
     ddl = [
         "ALTER TABLE orders ADD COLUMN colour VARCHAR(10) DEFAULT 'blue' AFTER total",
@@ -155,7 +157,7 @@ def tail_workload(mysql: FreshDatabase, nats: NATSServer, folder: Path) -> Taile
         with writers.running():
             for statement in ddl:
                 wait_for_writers()
-                writers.write_big()
+                writers.write_big(BIG)
                 writers.rotate()
                 mysql.execute(statement)
                 with mysql.server.connect(database=mysql.name, autocommit=False) as connection:

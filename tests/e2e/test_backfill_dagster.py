@@ -29,7 +29,7 @@ from dagster_binlogsync.tables import TableAsset, mirror, table_consumer
 from dagster_binlogsync.tail.job import TailConfig
 from tests.duck import mirror_rows, query
 from tests.e2e.backfill_workload import AuditRow, CustomerRow, TailedWorkload
-from tests.e2e.test_rewind import note_ids
+from tests.e2e.test_rewind import file_of_ids, note_ids
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -42,6 +42,7 @@ class ReplayProject:
 
     def __init__(self, tailed: TailedWorkload, folder: Path, instance: dg.DagsterInstance) -> None:
         self.tailed, self.folder, self.instance = tailed, folder, instance
+        self.warehouse = file_of_ids(folder)
         source, database = tailed.source, tailed.database
         self.orders = mirror(f"{database}.orders", source=source)
         self.customers = table_consumer(CustomerRow, note_ids, table=f"{database}.customers", source=source)
@@ -54,10 +55,6 @@ class ReplayProject:
             "warehouse": Warehouse(path=str(self.warehouse)),
             "audit": AuditLog(path=str(folder / "audit.duckdb")),
         }
-
-    @property
-    def warehouse(self) -> Path:
-        return self.folder / "warehouse.duckdb"
 
     @property
     def partitions(self) -> str:
@@ -198,9 +195,7 @@ def test_a_consumer_is_rewound_by_a_job(project: ReplayProject) -> None:
 
         def found() -> list[str]:
             assert dg.materialize([consume], instance=project.instance, resources=resources, run_config=config).success
-            tables = query(project.warehouse, "FROM duckdb_tables() WHERE table_name = 'ids'")
-            rows = query(project.warehouse, "SELECT id FROM ids ORDER BY rowid") if tables else []
-            return [row[0] for row in rows]
+            return [row[0] for row in query(project.warehouse, "SELECT id FROM ids ORDER BY rowid")]
 
         return wait_until(lambda: ids if len(ids := found()) >= changes else None, 60, f"{changes} changes") or []
 

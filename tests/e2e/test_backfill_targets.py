@@ -180,6 +180,8 @@ def test_a_table_is_built_beside_the_mirror_and_the_consumer_does_not_move(
 def test_a_handler_writes_once_through_its_failures(tailed: TailedWorkload, tmp_path: Path) -> None:
     path, failures = tmp_path / "warehouse.duckdb", iter((150, 400))
     fails_at, seen = next(failures), 0
+    with duckdb.connect(str(path)) as created:
+        created.execute("CREATE TABLE ids (id VARCHAR)")
 
     def handler(change: Change[CustomerRow], connection: duckdb.DuckDBPyConnection) -> None:
         nonlocal fails_at, seen
@@ -187,7 +189,6 @@ def test_a_handler_writes_once_through_its_failures(tailed: TailedWorkload, tmp_
         if seen == fails_at:
             fails_at = next(failures, 10**9)
             raise InjectedError
-        connection.execute("CREATE TABLE IF NOT EXISTS ids (id VARCHAR)")
         connection.execute("INSERT INTO ids VALUES (?)", [change.id])
 
     def make() -> HandlerTarget:

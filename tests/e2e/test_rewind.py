@@ -37,7 +37,6 @@ pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
 def note_ids(change: Change[CustomerRow], connection: duckdb.DuckDBPyConnection) -> None:
-    connection.execute("CREATE TABLE IF NOT EXISTS ids (id VARCHAR)")
     connection.execute("INSERT INTO ids VALUES (?)", [change.id])
 
 
@@ -68,8 +67,16 @@ class RewoundConsumer:
 
 @pytest.fixture
 def customers(tailed: TailedWorkload, tmp_path: Path) -> RewoundConsumer:
-    path = tmp_path / "warehouse.duckdb"
+    path = file_of_ids(tmp_path)
     return RewoundConsumer(tailed, path, "customers", lambda: Handler(CustomerRow, note_ids, path))
+
+
+def file_of_ids(folder: Path) -> Path:
+    """A file with the table of `note_ids`, which does not create it at each of its calls."""
+    path = folder / "warehouse.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("CREATE TABLE ids (id VARCHAR)")
+    return path
 
 
 def ids_of(tailed: TailedWorkload, table: str) -> list[str]:
@@ -131,7 +138,7 @@ def test_forward_requires_a_reason_and_skips_the_changes_in_between(
 
 
 def test_a_running_consumer_fails_at_its_next_transaction(tailed: TailedWorkload, tmp_path: Path) -> None:
-    path, calls = tmp_path / "warehouse.duckdb", 0
+    path, calls = file_of_ids(tmp_path), 0
 
     def handler(change: Change[CustomerRow], connection: duckdb.DuckDBPyConnection) -> None:
         nonlocal calls
