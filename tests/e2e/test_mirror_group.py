@@ -67,7 +67,10 @@ class SumWatcher(threading.Thread):
                 self.sums.append(connection.execute(f"SELECT sum(amount)::INT FROM ({tables})").fetchall()[0][0])
 
 
-@pytest.mark.parametrize("stream", [{}, {"format": "arrow"}], ids=["json", "arrow"])
+# test_snapshot_consumers.py has a group that reads Arrow messages.
+@pytest.mark.parametrize(
+    "stream", [{}, pytest.param({"format": "arrow"}, marks=pytest.mark.exhaustive)], ids=["json", "arrow"]
+)
 def test_no_part_of_a_transaction_is_visible(
     mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path, stream: dict[str, str]
 ) -> None:

@@ -30,7 +30,11 @@ KEYED = MirrorOptions(key=("account", "day"))
 COUNTS = "CREATE TABLE counts (account VARCHAR(20), day DATE, n INT)"
 
 
-@pytest.mark.parametrize("on_drop", ["drop", "keep", "archive"])
+# tests/mirror/test_mirror_policies.py has the other values without a server. A table that is kept is archived later.
+@pytest.mark.parametrize(
+    "on_drop",
+    [pytest.param("drop", marks=pytest.mark.exhaustive), "keep", pytest.param("archive", marks=pytest.mark.exhaustive)],
+)
 def test_a_table_that_is_dropped_and_created_again(scenario: Loads, on_drop: Any) -> None:
     execute, options = scenario.database.execute, MirrorOptions(on_drop=on_drop)
     for table in ("t", "renamed", "swapped"):
@@ -204,7 +208,13 @@ def test_a_load_refuses_a_key_with_equal_values(on_mysql: Loads) -> None:
     assert verify(scenario, "loaded").is_equal
 
 
-@pytest.mark.parametrize("kept", [MirrorOptions(), MirrorOptions("gone_at", history=True)], ids=["rows", "deleted"])
+@pytest.mark.parametrize(
+    "kept",
+    [
+        pytest.param(MirrorOptions(), marks=pytest.mark.exhaustive, id="rows"),
+        pytest.param(MirrorOptions("gone_at", history=True), id="deleted"),
+    ],
+)
 def test_names_and_metadata_of_mirrors(scenario: Loads, kept: MirrorOptions) -> None:
     execute = scenario.database.execute
     options = replace(
