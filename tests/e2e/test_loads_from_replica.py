@@ -27,7 +27,7 @@ def test_a_mirror_is_loaded_from_a_replica(
         wait_for_all(replica, source)
         with loads(database, nats_server.url, tmp_path) as scenario:
             mirror = Mirror(scenario.path, database.name, "t", config_of(replica, scenario.config.source))
-            with TableWriters(database, seed=5, pause_s=0.04):
+            with TableWriters(database, seed=5, pause_s=0.1):
                 scenario.tail.wait_stored(20)
                 mirrored = (scenario.path, (database.name, "t"))
                 scenario.consume_until(lambda: mirror_table_rows(*mirrored) is not None, mirror)

@@ -79,7 +79,7 @@ def test_a_table_that_is_replaced_during_its_load_equals_its_mirror(
     chance, stop = random.Random(seed), threading.Event()
     slow = threading.Thread(target=scenario.consume, args=(scenario.mirror("t"), stop), daemon=True)
     first, second = held_loads(chance.randrange(1, 6)), held_loads(chance.randrange(1, 4), number=2)
-    with TableWriters(scenario.database, seed, threads=1), second as again, first as held:
+    with TableWriters(scenario.database, seed, threads=1, pause_s=0.05), second as again, first as held:
         slow.start()
         held.wait(slow)
         replace_table(scenario.database, chance)

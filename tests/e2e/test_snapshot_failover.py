@@ -24,6 +24,10 @@ from tests.e2e.test_failover import ReplicationPair
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
+ROWS = 200
+"""Of each table; the snapshot takes eight seconds."""
+PAUSE_S = 0.1
+"""The longest pause of a writer: the tail and two servers work for each of its transactions."""
 
 
 @pytest.fixture(params=["mysql", MARIADB_TOO])
@@ -38,7 +42,7 @@ def test_a_snapshot_goes_on_after_a_failover(
     use_small_slices(monkeypatch)
     source = f"snapmove-{cluster.kind}"
     database = database_on(cluster.primary)
-    create_tables(database)
+    create_tables(database, ROWS)
     cluster.add_replica()
     requests = MemorySnapshotRequests()
     options = options_of(source, NAME, start="now", flush_interval_s=0.05, retry_s=120.0)
@@ -46,20 +50,20 @@ def test_a_snapshot_goes_on_after_a_failover(
     config = cluster.config(source)
     with TailThread(config, sinks, MemoryPositionStore(), options, snapshots=requests) as tail:
         tail.wait_begun()
-        id = requests.create(new_request([f"{NAME}.*"], rows_per_s=60)).request.id
+        id = requests.create(new_request([f"{NAME}.*"], rows_per_s=50)).request.id
 
         def rows() -> int:
             stored = requests.load(id)
             assert stored is not None
             return stored.status.rows
 
-        with SnapshotWriters(database, 1).running():
+        with SnapshotWriters(database, 1, pause_s=PAUSE_S).running():
             wait_until(lambda: tail.error or rows() > 30, 60, "rows to be published")
         cluster.kill()
         cluster.move()
         database = database_on(cluster.primary)
         before = rows()
-        with SnapshotWriters(database, 2).running():
+        with SnapshotWriters(database, 2, pause_s=PAUSE_S).running():
             wait_until(lambda: tail.error or rows() > before + 30, 120, "rows of the other server")
             wait_until(lambda: tail.error or requests.load(id).status.has_ended, 120, "the end")  # type: ignore[union-attr]
         if tail.error is None:

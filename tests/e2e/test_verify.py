@@ -32,7 +32,7 @@ class VerifyScenario:
     def __init__(self, mysql: FreshDatabase, nats: NATSServer, path: Path) -> None:
         self.mysql, self.url, self.path = mysql, nats.url, path
         self.config = config_of(mysql.server, f"verify-{mysql.name}")
-        self.writers = Writers(mysql, seed=5, pause_s=0.15)
+        self.writers = Writers(mysql, seed=5, pause_s=0.3)
         self.stop = threading.Event()
         self._thread = threading.Thread(target=self._mirror, daemon=True)
 
@@ -64,7 +64,7 @@ class VerifyScenario:
             while not self.stop.is_set():
                 for table in TABLES:
                     target = Mirror(self.path, self.mysql.name, table, self.config)
-                    options = ConsumeOptions(idle_s=0.1, max_s=1.0, gather_s=0.05)
+                    options = ConsumeOptions(idle_s=0.3, max_s=1.0, gather_s=0.1)
                     consume(reader, (self.mysql.name, table), target, options, self.stop)
 
 
