@@ -25,7 +25,7 @@ from tests.e2e.ddl_statements import DdlStatements
 from tests.e2e.mirrored_tables import MirroredTables, Table, mirrored_tables, server_rows
 from tests.e2e.statements import MIRRORED
 
-GROUP = 6
+GROUP = 12
 SERVERS: dict[str, Callable[..., AbstractContextManager[DatabaseServer]]] = {
     "mysql": servers.mysql,
     "mariadb": servers.mariadb,

@@ -27,7 +27,7 @@ from tests.e2e.tailing import TailThread, config_of, drain, options_of, stream_s
 
 STATEMENTS = int(os.environ.get("BINLOGSYNC_RANDOM_STATEMENTS", "150"))
 SEED = int(os.environ.get("BINLOGSYNC_RANDOM_SEED", "1"))
-STOPS = 5
+STOPS = 3
 GONE = "gone at"
 
 
