@@ -28,7 +28,7 @@ from binlogsync.snapshot.requests_nats import NatsSnapshotRequests
 from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.targets.mirror_state import MirrorOptions
 from tests.cli_deployment import TIMEOUT_S, Deployment
-from tests.cli_here import run_here
+from tests.cli_here import run_here, tailing_here
 from tests.databases import FreshDatabase
 from tests.duck import mirror_rows, query
 from tests.e2e.oracle import table_rows
@@ -86,7 +86,7 @@ class SnapshotDeployment(Deployment):
             try:
                 with self.mysql.server.connect() as connection, connection.cursor() as cursor:
                     cursor.execute(f"USE {self.mysql.name}")
-                    for _ in paced(stop, pick, 0.1):
+                    for _ in paced(stop, pick, 0.2):
                         self._change(cursor, pick)
                         connection.commit() if pick.random() < 0.9 else connection.rollback()
             except BaseException as error:  # noqa: BLE001 - the test fails with it
@@ -314,20 +314,21 @@ def test_groups_loaded_mirrors_and_conditions(deployment: SnapshotDeployment) ->
 
 
 def test_a_new_stream_begins_with_the_existing_rows_if_the_setting_says_so(deployment: SnapshotDeployment) -> None:
-    """With tails that are processes, and a request for a table that they do not capture."""
+    """With a tail that is a process, and a request for a table that its successor does not capture."""
     name = deployment.mysql.name
     deployment.settings["SNAPSHOT"] = "initial"
-    for number in range(2):  # a restart does not repeat it
-        with deployment.running("tail") as tail:
-            tail.wait_for_message("waiting for changes")
-            deployment.wait_snapshot()
-            if number == 1:
-                assert len(deployment.run("snapshot", "status").stdout.splitlines()) == 1
-                done = deployment.run("snapshot", "nowhere.*")
-                assert done.returncode == 1
-                assert "no captured table matches nowhere.*" in done.stderr
-                assert deployment.run("snapshot", "status").returncode == 0
-            tail.interrupt()
+    with deployment.running("tail") as tail:
+        tail.wait_for_message("waiting for changes")
+        deployment.wait_snapshot()
+        tail.interrupt()
+    with tailing_here(deployment) as successor:  # a restart does not repeat it
+        successor.wait_begun()
+        assert len(deployment.run("snapshot", "status").stdout.splitlines()) == 1
+        done = deployment.run("snapshot", "nowhere.*")
+        assert done.returncode == 1
+        assert "no captured table matches nowhere.*" in done.stderr
+        status = deployment.run("snapshot", "status")
+        assert (status.returncode, len(status.stdout.splitlines())) == (0, 2)
     for table in TABLES:
         counts = deployment.consume(table, Mirror(deployment.folder / "first.duckdb", name, table))
         assert counts == {"r": ROWS}
