@@ -222,7 +222,7 @@ def test_names_tables_that_are_not_in_the_stream(scenario: MirrorScenario) -> No
     with fresh_database(scenario.mysql.server) as other:
         other.execute("CREATE TABLE t (id INT PRIMARY KEY)")
         patterns = (f"{scenario.database}.*", f"{other.name}.*", "nowhere.*")
-        done = scenario.deployment.run("mirror", *patterns, "--to", FILE, "--until-caught-up")
+        done = run_here(scenario.deployment, "mirror", *patterns, "--to", FILE, "--until-caught-up")
     assert done.returncode == 0, done.stderr
     assert f"not tailed: {other.name}.t; change BINLOGSYNC_INCLUDE" in done.stderr
     assert "no table matches nowhere.* yet" in done.stderr
