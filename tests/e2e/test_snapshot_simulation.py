@@ -197,7 +197,7 @@ def _is_always_ready(chunks: TableChunks, _: object) -> bool:
 _feed = BinlogReader.feed
 
 
-def _feed_late(reader: BinlogReader, buffer: Any, start: int, end: int) -> Iterator[DecodedRange]:
+def feed_late(reader: BinlogReader, buffer: Any, start: int, end: int) -> Iterator[DecodedRange]:
     """A tail that is behind what a SELECT shows."""
     time.sleep(0.03)
     return _feed(reader, buffer, start, end)
@@ -220,7 +220,7 @@ def test_without_a_part_of_the_merge_rows_are_wrong(
 ) -> None:
     monkeypatch.setattr(*MUTATIONS[mutation])
     if mutation == "no high watermark":
-        monkeypatch.setattr(BinlogReader, "feed", _feed_late)
+        monkeypatch.setattr(BinlogReader, "feed", feed_late)
     with server_variables(mysql, sync_binlog=0, binlog_group_commit_sync_delay=10_000):
         assert _find_faults(mysql, nats_server.url)
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from binlogsync import servers
+from binlogsync.binlog.reader import BinlogReader
 from binlogsync.change_batch import ChangeBatch
 from binlogsync.codec.subjects import durable_name, snapshot_prefix
 from binlogsync.nats.client import NatsOptions
@@ -27,7 +28,7 @@ from tests.e2e.snapshot_oracle import CheckedTable, StreamFaults
 from tests.e2e.snapshot_scenario import Snapshots, crash_among_rows, use_small_slices
 from tests.e2e.snapshot_writers import NUMBERS, SnapshotWriters
 from tests.e2e.tailing import mirror
-from tests.e2e.test_snapshot_simulation import altering
+from tests.e2e.test_snapshot_simulation import altering, feed_late
 from tests.e2e.whole_table_oracle import HEAP, HEAP_OPERATIONS, check_heap, create_heap, ops_in_order, stages
 from tests.waiting import wait_until
 
@@ -327,6 +328,8 @@ def test_without_a_part_of_it_rows_are_wrong(
     mutation: str, mysql: FreshDatabase, nats_server: NATSServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(WholeTable, *MUTATIONS[mutation])
+    if mutation == "no position":
+        monkeypatch.setattr(BinlogReader, "feed", feed_late)
     for seed in range(12):
         with fresh_database(mysql.server) as database:
             faults = simulate(database, nats_server.url, seed, rounds=3)
