@@ -11,7 +11,7 @@ import pytest
 
 from binlogsync.change_batch import ChangeBatch
 from binlogsync.errors import SourceError
-from binlogsync.mysql import inspect_server
+from binlogsync.mysql import TLS, inspect_server
 from binlogsync.position_order import compare
 from binlogsync.snapshot import chunks
 from binlogsync.snapshot.requests import SnapshotStatus, new_request
@@ -22,7 +22,7 @@ from binlogsync.tail.snapshot_whole import WholeTable
 from tests.databases import FreshDatabase
 from tests.e2e.oracle import envelopes
 from tests.e2e.snapshot_oracle import CheckedTable, StreamFaults, check_stream
-from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
+from tests.e2e.tailing import PLAIN, TailThread, config_of, options_of, stream_sink
 from tests.waiting import wait_until
 
 
@@ -62,9 +62,10 @@ class Snapshots:
     stream: dict[str, Any] = field(default_factory=dict)
     requests: MemorySnapshotRequests = field(default_factory=MemorySnapshotRequests)
     store: MemoryPositionStore = field(default_factory=MemoryPositionStore)
+    tls: TLS = PLAIN
 
     def __post_init__(self) -> None:
-        self.config = config_of(self.database.server, f"snap-{self.database.name.replace('_', '')}")
+        self.config = config_of(self.database.server, f"snap-{self.database.name.replace('_', '')}", self.tls)
 
     @contextmanager
     def tail(self, **options: Any) -> Iterator[TailThread]:

@@ -18,6 +18,7 @@ import pytest
 from binlogsync import servers
 from binlogsync.binlog.reader import BinlogReader, DecodedRange
 from binlogsync.change_batch import ChangeBatch
+from binlogsync.mysql import TLS
 from binlogsync.position_order import compare
 from binlogsync.servers import NATSServer
 from binlogsync.snapshot.watermarks import ExecutedGtids, MomentaryLock
@@ -64,8 +65,11 @@ def simulate(
     xa: bool = True,
     **options: Any,
 ) -> StreamFaults:
-    """Snapshots of both tables beside writers, and one while nothing is written."""
-    scenario = Snapshots(database, url, TABLES)
+    """Snapshots of both tables beside writers, and one while nothing is written.
+
+    With TLS: without its delays, several times as many simulations are needed to find what a mutation makes wrong.
+    """
+    scenario = Snapshots(database, url, TABLES, tls=TLS())
     create_tables(database, rows)
     with scenario.tail(**options) as tail:
         with SnapshotWriters(database, seed, xa=xa, pause_s=0.004, restful=False).running() as writers:
