@@ -85,7 +85,7 @@ def main(number: str) -> None:
 
 
 def _call(module: ModuleType, function: str, arguments: Sequence[str]) -> None:
-    """Call the function, and end the process without the interpreter's own end: it would free all that was imported."""
+    """Call the function, and end the process without finalizing the interpreter, which would free each module."""
     try:
         code = getattr(module, function)(*arguments)
     except SystemExit as end:

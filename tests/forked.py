@@ -1,7 +1,8 @@
 """Processes that tests start and kill, forked from one that has imported their modules.
 
 To import them in each process takes most of the CPU time of a short one. Tests of imports, of command lines and of
-what Python reads at its start need a process of its own.
+what Python reads at its start need a new interpreter. Unlike the processes of multiprocessing's fork server, these have
+the standard streams, the environment and the folder that the test gives them.
 """
 
 from __future__ import annotations

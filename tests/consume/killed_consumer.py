@@ -32,7 +32,7 @@ class ReportingTarget(Target):
 
 
 def main(url: str, source: str, path: str) -> None:
-    """Consume both tables, one after the other."""
+    """Consume both tables."""
     file = Path(path)
     with StreamReader(NatsOptions(url=url), source) as reader:
         for table, target in (

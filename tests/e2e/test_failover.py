@@ -23,7 +23,6 @@ from binlogsync.servers.database import DatabaseServer
 from binlogsync.sinks import Sink
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.stores.memory import MemoryPositionStore
-from tests.databases import MARIADB_TOO
 from tests.duck import query
 from tests.e2e.oracle import assert_mirrored, assert_same, assert_same_history
 from tests.e2e.replicas import (
@@ -159,7 +158,6 @@ def write_big(server: DatabaseServer) -> None:
 
 @pytest.mark.server
 @pytest.mark.slow
-@pytest.mark.parametrize("cluster", ["mysql", MARIADB_TOO], indirect=True)
 def test_exactly_once_through_failovers(cluster: ReplicationPair, nats_server: NATSServer, tmp_path: Path) -> None:
     chance, source, audit = random.Random(8), f"moving-{cluster.kind}", tmp_path / "audit.duckdb"
     tails = RestartedTails(cluster, source, nats_server.url, audit)

@@ -67,9 +67,9 @@ def claim(store: PositionStore, owner: str) -> None:
 
 
 def main(text: str) -> None:
-    """Do what the arguments say."""
-    told = json.loads(text)
-    if told["work"] == "save":
-        save(open_store(told["store"]), told["from"])
+    """Save checkpoints, or claim the lease; `text` is a JSON object with the store and what to do."""
+    request = json.loads(text)
+    if request["work"] == "save":
+        save(open_store(request["store"]), request["from"])
     else:
-        claim(open_store(told["store"]), told["owner"])
+        claim(open_store(request["store"]), request["owner"])

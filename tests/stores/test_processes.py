@@ -47,11 +47,11 @@ def redis_of(server: servers.RedisServer, name: str) -> Given:
 
 
 @contextmanager
-def process(told: Given) -> Iterator[ForkedProcess]:
+def process(request: Given) -> Iterator[ForkedProcess]:
     with ForkedProcess(
         "tests.stores.process",
-        json.dumps(told),
-        imports=(f"binlogsync.stores.{told['store']['kind']}",),
+        json.dumps(request),
+        imports=(f"binlogsync.stores.{request['store']['kind']}",),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     ) as child:
