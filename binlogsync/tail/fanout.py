@@ -244,12 +244,13 @@ class Fanout:
 
     def _finish_writing(self, queue: SinkQueue, flushes: Sequence[Flush], save: Callable[[Checkpoint], None]) -> None:
         """The flushes that were taken are stored."""
+        for flush in flushes:
+            self._count_off(flush, save)
+        # Only now may another thread take the next flush: it would count that one off before this one.
         with self._lock:
             queue.stored()
             if not queue.is_empty:  # the thread has not been told, if the sink had started this flush
                 self._changed.notify_all()
-        for flush in flushes:
-            self._count_off(flush, save)
         if not queue.merges:
             self.on_idle()
 
