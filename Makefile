@@ -56,13 +56,13 @@ test: $(INSTALLED) ## the tests, on real servers (ARGS="-k name"; WORKERS=0: seq
 	@$(RUN) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not exhaustive" $(ARGS)
 
 .PHONY: test-exhaustive
-test-exhaustive: $(INSTALLED) servers ## further servers, seeds, mutations, scenarios and generated examples
+test-exhaustive: $(INSTALLED) servers kernels ## further servers, seeds, mutations, scenarios and generated examples
 	@$(RUN) $(COMPILE_TESTS)
 	@BINLOGSYNC_TEST_EXAMPLES=$(EXAMPLES) $(RUN) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder \
 		-m "exhaustive or generated" $(ARGS)
 
 .PHONY: test-quick
-test-quick: $(INSTALLED) kernels ## the tests that require neither servers nor a browser: about a minute
+test-quick: $(INSTALLED) kernels ## the tests that require neither servers nor a browser: one to two minutes
 	@$(RUN) -m pytest --numprocesses 2 --dist worksteal -m "not server and not browser and not slow and not generated" \
 		$(QUICK) $(ARGS)
 
@@ -93,13 +93,14 @@ bench-memory: $(INSTALLED) servers ## memory of a tail that processes a large ba
 servers: $(INSTALLED)
 	@$(RUN) -m binlogsync.servers
 
-# Compiles the kernels once, before the workers of the test run need them. The two processes have none in common.
+# Compiles the kernels once, before the workers of the test run need them. The two processes have none in common; the
+# third one compiles what both have left.
 .PHONY: kernels
 kernels: $(INSTALLED)
 	@$(RUN) -c 'import binlogsync.codec.image_kernel, binlogsync.codec.span_kernels, binlogsync.codec.span_parts, \
 		binlogsync.codec.envelope_program, binlogsync.codec.envelope_writer, binlogsync.nats.protocol_text' & \
 	$(RUN) -c 'import binlogsync.mysql.result_set.decoding' && wait
-	@$(RUN) -c 'import binlogsync.nats.frame_kernel'
+	@$(RUN) -c 'import importlib, binlogsync.cli.compile as all; [importlib.import_module(name) for name in all.MODULES]'
 
 .PHONY: venv
 venv: $(INSTALLED) ## only the virtual environment

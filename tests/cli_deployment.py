@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from binlogsync.cli.main import main
 from binlogsync.mysql import MySQLConfig, inspect_server
 from binlogsync.servers import NATSServer
 from tests.databases import FreshDatabase
-from tests.forked import ForkedProcess, Stream
+from tests.forked import ForkedProcess
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
@@ -85,34 +85,29 @@ class Deployment:
         number = next(_NUMBERS)
         out, err = self.folder / f"out{number}", self.folder / f"err{number}"
         with out.open("w") as stdout, err.open("w") as stderr:
-            process = (
-                self.fork(arguments, stdout, stderr)
-                if is_forked
-                else subprocess.Popen(command, cwd=self.folder, env=environment, stdout=stdout, stderr=stderr)
-            )
+            process: subprocess.Popen[bytes] | ForkedProcess
+            if is_forked:
+                process = ForkedProcess(
+                    "tests.cli_deployment",
+                    *arguments,
+                    function="run_command",
+                    imports=(f"binlogsync.cli.{arguments[0]}",),
+                    cwd=self.folder,
+                    env=environment,
+                    stdout=stdout,
+                    stderr=stderr,
+                )
+            else:
+                process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=stdout, stderr=stderr)
         try:
             yield RunningCommand(process, out, err)
         finally:
             process.kill()
             process.wait()
 
-    def fork(self, arguments: Sequence[str], stdout: Stream, stderr: Stream) -> ForkedProcess:
-        """Run in the background, in a process that has imported the command already."""
-        _, environment = self.command()
-        return ForkedProcess(
-            "tests.cli_deployment",
-            *arguments,
-            function="run_command",
-            imports=(f"binlogsync.cli.{arguments[0]}",),
-            cwd=self.folder,
-            env=environment,
-            stdout=stdout,
-            stderr=stderr,
-        )
-
 
 def run_command(*arguments: str) -> int:
-    """What a forked process does."""
+    """Run a command in a forked process, which calls this function; returns the exit code."""
     return main(arguments)
 
 

@@ -7,7 +7,6 @@ folder of the request, and dies with this one.
 from __future__ import annotations
 
 import atexit
-import ctypes
 import gc
 import importlib
 import json
@@ -21,8 +20,9 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
+from binlogsync.servers.parent_death_signal import set_death_signal
+
 MAX_REQUEST = 1 << 17
-_PR_SET_PDEATHSIG = 1
 # What pyarrow and DuckDB import when they are first used with Python's values.
 _LATER = ("pandas",)
 
@@ -64,8 +64,7 @@ class ForkServer:
         return os.waitstatus_to_exitcode(status) if found else None
 
     def _become(self, request: dict[str, Any], streams: Sequence[int]) -> None:
-        if sys.platform == "linux":
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        set_death_signal(signal.SIGKILL)
         self._requests.close()
         for number, stream in enumerate(streams):
             os.dup2(stream, number)

@@ -91,12 +91,8 @@ class FileScheduling(LoadFileScheduling):  # type: ignore[misc]  # pytest-xdist 
             super()._reschedule(node)
 
 
-def _path_of(item: pytest.Item) -> str:
-    return _relative_path(item.path)
-
-
 @cache
-def _relative_path(path: Path) -> str:
+def _relative(path: Path) -> str:
     return path.relative_to(_ROOT).as_posix()
 
 
@@ -109,7 +105,7 @@ def order_of(item: pytest.Item) -> int:
 
     With a time limit the rest comes first: three fifths of the tests, in a sixth of the time.
     """
-    path = _path_of(item)
+    path = _relative(item.path)
     if _is_scenario(path):
         return 1 if "_killed" in path else 2  # no run leaves out the kills of a tail
     if path in _LONGEST_LATER:
@@ -123,7 +119,7 @@ def check_time(item: pytest.Item) -> None:
     Continuous integration has a limit for the whole run. A machine that is too slow for it leaves out the last tests,
     which pytest counts as skipped, with this reason.
     """
-    is_scenario = _is_scenario(_path_of(item))
+    is_scenario = _is_scenario(_relative(item.path))
     for name in ("TEST_UNTIL", *(("TEST_SCENARIOS_UNTIL",) if is_scenario else ())):
         if time.time() > float(os.environ.get(name) or "inf"):
             pytest.skip(f"the time of this run is over ({name}): run `make test` without a limit")

@@ -14,11 +14,16 @@ import sys
 _PR_SET_PDEATHSIG = 1
 
 
+def set_death_signal(number: signal.Signals) -> None:
+    """Let the kernel send this signal to this process when its parent dies; without effect outside Linux."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+
+
 def main() -> None:
     """Replaces itself with the command; exits at once if the parent has already died."""
     parent, command = int(sys.argv[1]), sys.argv[2:]
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    set_death_signal(signal.SIGTERM)
     if os.getppid() != parent:
         sys.exit("the parent died before the command started")
     os.execvp(command[0], command)

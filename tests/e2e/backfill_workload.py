@@ -11,7 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
+
 from binlogsync.bookmarks import BookmarkReason
+from binlogsync.change import Change
 from binlogsync.change_batch import ChangeBatch
 from binlogsync.mysql import MySQLConfig
 from binlogsync.nats.client import NatsOptions
@@ -53,6 +56,19 @@ class CustomerRow:
     id: int
     name: str | None
     born: datetime | None
+
+
+def note_ids(change: Change[CustomerRow], connection: duckdb.DuckDBPyConnection) -> None:
+    """A handler that stores the id of each change, in the file of `file_of_ids`."""
+    connection.execute("INSERT INTO ids VALUES (?)", [change.id])
+
+
+def file_of_ids(folder: Path) -> Path:
+    """A file with the table of `note_ids`, which does not create it at each of its calls."""
+    path = folder / "warehouse.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("CREATE TABLE ids (id VARCHAR)")
+    return path
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,7 @@ from dagster_binlogsync.sensors.bookmarks import build_bookmark_sensor, sync_par
 from dagster_binlogsync.tables import TableAsset, mirror, table_consumer
 from dagster_binlogsync.tail.job import TailConfig
 from tests.duck import mirror_rows, query
-from tests.e2e.backfill_workload import AuditRow, CustomerRow, TailedWorkload
-from tests.e2e.test_rewind import file_of_ids, note_ids
+from tests.e2e.backfill_workload import AuditRow, CustomerRow, TailedWorkload, file_of_ids, note_ids
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]

@@ -41,7 +41,7 @@ from binlogsync.replay.to_tables import HandlerTarget, TableTarget
 from binlogsync.sinks.jetstream import JetStreamOptions
 from binlogsync.targets.duckdb.file import META_SCHEMA
 from tests.duck import mirror_rows, query
-from tests.e2e.backfill_workload import CustomerRow, TailedWorkload, assert_rows, rows_of
+from tests.e2e.backfill_workload import CustomerRow, TailedWorkload, assert_rows, file_of_ids, note_ids, rows_of
 from tests.e2e.tailing import mirror
 
 ROOT = Path(__file__).parents[2]
@@ -178,10 +178,8 @@ def test_a_table_is_built_beside_the_mirror_and_the_consumer_does_not_move(
 
 
 def test_a_handler_writes_once_through_its_failures(tailed: TailedWorkload, tmp_path: Path) -> None:
-    path, failures = tmp_path / "warehouse.duckdb", iter((150, 400))
+    path, failures = file_of_ids(tmp_path), iter((150, 400))
     fails_at, seen = next(failures), 0
-    with duckdb.connect(str(path)) as created:
-        created.execute("CREATE TABLE ids (id VARCHAR)")
 
     def handler(change: Change[CustomerRow], connection: duckdb.DuckDBPyConnection) -> None:
         nonlocal fails_at, seen
@@ -189,7 +187,7 @@ def test_a_handler_writes_once_through_its_failures(tailed: TailedWorkload, tmp_
         if seen == fails_at:
             fails_at = next(failures, 10**9)
             raise InjectedError
-        connection.execute("INSERT INTO ids VALUES (?)", [change.id])
+        note_ids(change, connection)
 
     def make() -> HandlerTarget:
         return HandlerTarget(lambda: Handler(CustomerRow, handler, path, Retry(tries=1)))

@@ -30,14 +30,10 @@ from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.targets.duckdb.file import META_SCHEMA
 from binlogsync.targets.duckdb.store import DuckStore
 from tests.duck import mirror_rows, query
-from tests.e2e.backfill_workload import CustomerRow, TailedWorkload
+from tests.e2e.backfill_workload import CustomerRow, TailedWorkload, file_of_ids, note_ids
 from tests.e2e.tailing import drain
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
-
-
-def note_ids(change: Change[CustomerRow], connection: duckdb.DuckDBPyConnection) -> None:
-    connection.execute("INSERT INTO ids VALUES (?)", [change.id])
 
 
 class RewoundConsumer:
@@ -69,14 +65,6 @@ class RewoundConsumer:
 def customers(tailed: TailedWorkload, tmp_path: Path) -> RewoundConsumer:
     path = file_of_ids(tmp_path)
     return RewoundConsumer(tailed, path, "customers", lambda: Handler(CustomerRow, note_ids, path))
-
-
-def file_of_ids(folder: Path) -> Path:
-    """A file with the table of `note_ids`, which does not create it at each of its calls."""
-    path = folder / "warehouse.duckdb"
-    with duckdb.connect(str(path)) as connection:
-        connection.execute("CREATE TABLE ids (id VARCHAR)")
-    return path
 
 
 def ids_of(tailed: TailedWorkload, table: str) -> list[str]:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-
-import pytest
 
 from binlogsync.position import Checkpoint
 from binlogsync.tail.fanout import Fanout
@@ -14,20 +11,14 @@ from tests.tail.test_eager_flushes import HOUR, StartingSink, eager
 from tests.waiting import wait_until
 
 
-@pytest.fixture
-def sink() -> Iterator[StartingSink]:
-    sink = StartingSink()
-    yield sink
-    sink.close()
-
-
-def test_the_next_flush_begins_after_the_one_before_is_counted(sink: StartingSink) -> None:
+def test_the_next_flush_begins_after_the_one_before_is_counted() -> None:
     source, noted, may_note = SampleSource(), list[Checkpoint](), threading.Event()
 
     def note(checkpoint: Checkpoint) -> None:
         noted.append(checkpoint)
         may_note.wait(60)
 
+    sink = StartingSink()
     fanout = Fanout({sink: None}, noted.append, 1 << 30, HOUR, note)
     flushes = [eager(source.flush(1)) for _ in range(2)]
     try:

@@ -129,8 +129,9 @@ def _refuse_found(
     """Raise MirrorKeyError if `found`, what follows FROM in SQL with these rows as ROWS, has a row: one of that key."""
     connection.execute("SET TimeZone = 'UTC'")
     texts = ", ".join(f"{name}::VARCHAR" for name in key)
-    for values in execute_on(connection, f"SELECT {texts} FROM {found} LIMIT 1", rows).fetchall():
-        raise _violation(schema, values, what)
+    refused = execute_on(connection, f"SELECT {texts} FROM {found} LIMIT 1", rows).fetchall()
+    if refused:
+        raise _violation(schema, refused[0], what)
 
 
 def _check_values(key: Sequence[str], schema: TableSchema, parts: Sequence[RowImages]) -> None:
